@@ -1,0 +1,65 @@
+"""The errors that users see, each one line: what, which file, why, what to do.
+
+    HourLlavaError
+    ├── VideoError (ValueError)            a video that cannot be read
+    │   ├── VideoNotFoundError             no such file, a folder, a URL, no permission
+    │   ├── NoVideoStreamError             audio only, a text file, cover art only
+    │   ├── BrokenVideoError               zero bytes, no index, nothing decodable
+    │   └── DecoderHungError               no frame and no progress for the watchdog's seconds
+    ├── MemoryFileError (ValueError)       an .hlm that is corrupt, truncated, foreign or newer
+    ├── CheckpointError (ValueError)       missing or extra keys, wrong shapes, another model
+    │   └── ModelNotFoundError             no built-in, folder or reachable hub id of that name
+    ├── QuestionError (ValueError)         empty, or longer than the model can read
+    ├── TokenCountError (ValueError)       processor and model disagree; both numbers are named
+    └── ResourceError (RuntimeError)       disk full, out of memory, a budget too small
+"""
+
+from __future__ import annotations
+
+
+class HourLlavaError(Exception):
+    """The root of all errors raised on purpose; the command line prints its text and exits 1."""
+
+
+class VideoError(HourLlavaError, ValueError):
+    """A video cannot be read; the message names the file, the reason and the remedy."""
+
+
+class VideoNotFoundError(VideoError):
+    """The path is not a readable file: missing, a folder, a URL, or without permission."""
+
+
+class NoVideoStreamError(VideoError):
+    """The file opens but holds no video: audio only, a text file, or nothing but cover art."""
+
+
+class BrokenVideoError(VideoError):
+    """The file claims to be a video, but no frame of it can be decoded."""
+
+
+class DecoderHungError(VideoError):
+    """The decoder gave neither a frame nor a progress mark within the watchdog's seconds."""
+
+
+class MemoryFileError(HourLlavaError, ValueError):
+    """A memory file is corrupt, truncated, foreign, or of a newer format version."""
+
+
+class CheckpointError(HourLlavaError, ValueError):
+    """A checkpoint does not fit: missing or extra keys, wrong shapes, or another model."""
+
+
+class ModelNotFoundError(CheckpointError):
+    """No built-in model, local folder or reachable hub id has this name."""
+
+
+class QuestionError(HourLlavaError, ValueError):
+    """A question is empty or longer than the model can read."""
+
+
+class TokenCountError(HourLlavaError, ValueError):
+    """The prompt's visual placeholders and the kept tokens differ; both numbers are named."""
+
+
+class ResourceError(HourLlavaError, RuntimeError):
+    """The machine has too little disk or memory; the message names the needed and the free size."""
