@@ -1,0 +1,188 @@
+"""The command `hour-llava`: one table of verbs, each a function that is imported when it is called.
+
+Results go to stdout, progress and logs to stderr. Exit 0 done; 1 a clear error in one line
+(`--debug`, anywhere, shows the traceback); 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+
+from hour_llava.errors import HourLlavaError
+
+PROGRAM = "hour-llava"
+EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+# verb -> (module:function, what it does); `hour-llava --help` prints it, so it imports nothing
+VERBS = MappingProxyType(
+    {
+        "ask": ("hour_llava.commands.ask:ask", "answer a question about a video, with evidence"),
+        "remember": (
+            "hour_llava.commands.remember:remember",
+            "watch a video once, keep its memory",
+        ),
+        "info": ("hour_llava.commands.info:info", "say what a memory file holds, and verify it"),
+        "probe": ("hour_llava.commands.probe:probe", "measure a video file without decoding it"),
+        "world make": ("hour_llava.commands.world:make", "render a video with exact truth"),
+        "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
+        "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
+        "bench": ("hour_llava.commands.bench:bench", "measure this machine: decode, encode, ask"),
+    }
+)
+
+# What to do when the system, not the user, says no.
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code; raises only with `--debug`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments, is_debug = _take_debug(arguments)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `hour-llava info x | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if is_debug:
+            raise
+        _say(f"error: {describe_error(error)}")
+        return EXIT_ERROR
+
+
+def describe_error(error: BaseException) -> str:
+    """Return one line: what happened and what to do about it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HourLlavaError):
+        return text
+    if _is_out_of_memory(error):
+        return (
+            f"out of memory ({text or 'the system gave no more'}); lower --max-memory, close other "
+            "programs, or take a smaller --model, --dtype bfloat16 or another --device"
+        )
+    if _is_full_disk(error):
+        return (
+            f"the disk is full ({text}); free some space, or set HOUR_LLAVA_CACHE to a folder on "
+            "another disk; what was remembered so far is kept and resumed"
+        )
+    if isinstance(error, OSError):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text} (unexpected: please report it with --debug's output)"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    names = {kind.__name__ for kind in type(error).__mro__}  # torch must not be imported to ask
+    return "OutOfMemoryError" in names or "can't allocate memory" in str(error)
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return True
+    return "No space left on device" in str(error)  # safetensors raises its own type
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return EXIT_DONE if arguments else EXIT_USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"{PROGRAM} {_version()}")
+        return EXIT_DONE
+    found = _find_verb(arguments)
+    if found is None:
+        _say(f"error: {_unknown_verb(arguments)}")
+        return EXIT_USAGE
+    verb, rest = found
+    return _run_verb(verb, rest)
+
+
+def _find_verb(arguments: list[str]) -> tuple[str, list[str]] | None:
+    for num_words in (2, 1):
+        verb = " ".join(arguments[:num_words])
+        if verb in VERBS:
+            return verb, arguments[num_words:]
+    return None
+
+
+def _run_verb(verb: str, arguments: list[str]) -> int:
+    import tyro
+
+    module_name, _, function_name = VERBS[verb][0].partition(":")
+    function: Callable[..., int | None] = getattr(
+        importlib.import_module(module_name), function_name
+    )
+    try:
+        code = tyro.cli(
+            function,
+            prog=f"{PROGRAM} {verb}",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except SystemExit as stop:  # tyro's own --help (0) and wrong usage (2)
+        return int(stop.code or 0)
+    return int(code or 0)
+
+
+def help_text() -> str:
+    """Return the general help: the verbs, the exit codes, and where files are kept."""
+    width = max(map(len, VERBS))
+    lines = [
+        f"usage: {PROGRAM} VERB [ARGUMENTS]     ({PROGRAM} VERB --help says more)",
+        "",
+        "Ask questions of hour-long videos: remember a video once, then ask as often as you like.",
+        "",
+        *(f"  {verb:<{width}}  {summary}" for verb, (_, summary) in VERBS.items()),
+        "",
+        "  --version  print the version        --debug  show the traceback of an error",
+        "",
+        f'example: {PROGRAM} ask video.mp4 "which digit was shown" --evidence evidence.png',
+        "",
+        "The built-in model `nano` knows generated MarathonWorld videos only (`world make`).",
+        "Memories are kept in the user cache folder, or in HOUR_LLAVA_CACHE.",
+        "Exit codes: 0 done, 1 error, 2 wrong usage, 130 interrupted.",
+    ]
+    return "\n".join(lines)
+
+
+def _unknown_verb(arguments: list[str]) -> str:
+    groups = {verb.split()[0] for verb in VERBS if " " in verb}
+    if arguments[0] in groups:
+        choices = [verb for verb in VERBS if verb.startswith(arguments[0] + " ")]
+        return f"`{arguments[0]}` needs a second word: {', '.join(choices)}"
+    close = difflib.get_close_matches(arguments[0], [*VERBS, *groups], n=1, cutoff=0.5)
+    hint = f"did you mean `{close[0]}`?" if close else f"verbs are {', '.join(VERBS)}"
+    return f"`{arguments[0]}` is no verb of {PROGRAM}; {hint}"
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """Remove `--debug` wherever it stands before a bare `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    head = [word for word in arguments[:end] if word != "--debug"]
+    return head + arguments[end:], len(head) < end
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("hour-llava")
+
+
+def _say(text: str) -> None:
+    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
