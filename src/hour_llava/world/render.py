@@ -1,8 +1,8 @@
 """A timeline as pictures: any time, any size, deterministic in (timeline, time).
 
 H height, W width. Inside, a frame is (H, 3 W) uint8: numpy is fast along long rows and slow along
-three colours. Everything drawn keeps 20 levels away from 0 and 255, so that noise and flicker are added
-by one wrapping addition, unclipped.
+three colours. Everything drawn keeps 20 levels away from 0 and 255, so that one wrapping addition
+puts noise and flicker on it without clipping.
 """
 
 from __future__ import annotations

@@ -108,9 +108,15 @@ class Timeline:
         """Return the scene at a time; beyond the ends, the first or the last one."""
         return next((s for s in self.scenes if t_seconds < s.end_seconds), self.scenes[-1])
 
+    @cached_property
+    def needles(self) -> tuple[Appearance, ...]:
+        """All appearances but the background's, in order of time."""
+        return tuple(a for a in self.appearances if a.role != "background")
+
     def with_role(self, role: str) -> tuple[Appearance, ...]:
         """List the appearances of one role, in order of time."""
-        return tuple(a for a in self.appearances if a.role == role)
+        among = self.appearances if role == "background" else self.needles
+        return tuple(a for a in among if a.role == role)
 
     def to_json(self) -> str:
         """Write the timeline as JSON text; equal timelines give equal bytes."""
@@ -238,16 +244,13 @@ def _draw_action(rng: Random) -> tuple[str, int]:
 def _plan_needles(
     rng: Random, rare: list[str], background: list[str]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """List (seconds, fields) of all needles in random order: short videos keep any of them."""
+    """List (seconds, fields) of all needles: the longest first, the others in random order."""
+    action, length = _draw_action(rng)
+    fields = {"role": "actor", "shape": rare[3], "colour": rng.choice(COLOURS), "action": action}
     plan: list[tuple[int, dict[str, Any]]] = [
         (rng.randint(1, 3), {"role": "flash", "shape": s, "colour": rng.choice(COLOURS)})
         for s in rare[:3]
     ]
-    action, length = _draw_action(rng)
-    colour = rng.choice(COLOURS)
-    plan.append(
-        (length, {"role": "actor", "shape": rare[3], "colour": colour, "action": action}),
-    )
     ringed = {"shape": rng.choice(background), "colour": rng.choice(COLOURS), "ringed": True}
     plan.append((rng.randint(1, 3), {"role": "ringed", **ringed}))
     num_digits = rng.choices(range(4), weights=(10, 60, 15, 15))[0]
@@ -256,7 +259,7 @@ def _plan_needles(
         for digit in rng.sample(DIGITS, num_digits)
     ]
     rng.shuffle(plan)
-    return plan
+    return [(length, fields), *plan]
 
 
 def _add_background(rng: Random, room: _Room, shapes: list[str]) -> Iterable[Appearance]:
