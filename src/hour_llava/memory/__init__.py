@@ -25,13 +25,19 @@ from hour_llava.memory.forgetting import (
     uniform_cells,
     uniform_frames,
 )
+from hour_llava.memory.header import MemoryHeader
 from hour_llava.memory.memaug import MemAug
 from hour_llava.memory.plan import ChunkedMemory, MemoryTokens
+from hour_llava.memory.repository import MemoryRepository
+from hour_llava.memory.writer import MemoryFileWriter
 
 __all__ = [
     "ChunkedMemory",
     "EvidenceMass",
     "MemAug",
+    "MemoryFileWriter",
+    "MemoryHeader",
+    "MemoryRepository",
     "MemoryTokens",
     "attend",
     "attend_twin",
