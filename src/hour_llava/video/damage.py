@@ -1,0 +1,83 @@
+"""Which frames may be wrong: what went wrong at which packet, and how far it reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hour_llava.schema import DamagedSpan
+from hour_llava.video.plan import PacketTable, next_entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    first: int
+    end: int
+    reason: str
+
+
+class DamageLog:
+    """Collects faults of packets; a fault spoils what is decoded from there to the next key frame.
+
+    Without times of their own, frames after a fault may also stand at wrong times: there a fault
+    reaches to the end of the file.
+    """
+
+    def __init__(self, table: PacketTable, known: tuple[DamagedSpan, ...] = ()) -> None:
+        self._table, self._known = table, known
+        self._faults: list[_Fault] = []
+
+    def add(self, number: int, reason: str) -> None:
+        """Record that packet `number` could not be decoded as it should."""
+        faults = self._faults
+        if faults and faults[-1].first <= number < faults[-1].end:
+            return
+        has_times = self._table.has_own_times
+        end = next_entry(self._table, number) if has_times else len(self._table)
+        faults.append(_Fault(number, end, reason))
+
+    def touches(self, number: int) -> bool:
+        """Tell whether the frame of packet `number` may be spoilt."""
+        return any(f.first <= number and not self._is_past(number, f) for f in self._faults)
+
+    def _is_past(self, number: int, fault: _Fault) -> bool:
+        """Leading pictures of the next key frame still refer to what came before it."""
+        if number < fault.end:
+            return False
+        return self._table.pts_N[number] >= self._table.pts_N[fault.end]
+
+    def spans(self) -> tuple[DamagedSpan, ...]:
+        """List the damaged stretches of time, in order, overlapping ones merged."""
+        spans = sorted([*self._known, *map(self._span, self._faults)], key=_start)
+        merged: list[DamagedSpan] = []
+        for span in spans:
+            if merged and span.start_seconds <= merged[-1].end_seconds:
+                merged[-1] = _joined(merged[-1], span)
+            else:
+                merged.append(span)
+        return tuple(merged)
+
+    def _span(self, fault: _Fault) -> DamagedSpan:
+        table = self._table
+        spoilt = [n for n in range(fault.first, fault.end) if table.is_presented_N[n]]
+        times = [table.seconds(n) for n in spoilt or [fault.first]]
+        if fault.end < len(table):
+            end = table.seconds(fault.end)
+        else:
+            end = max(times) + int(table.duration_N[fault.end - 1]) * table.time_base
+        start = max(min(times), 0)
+        return DamagedSpan(
+            start_seconds=float(start), end_seconds=float(max(start, end)), reason=fault.reason
+        )
+
+
+def _start(span: DamagedSpan) -> float:
+    return span.start_seconds
+
+
+def _joined(first: DamagedSpan, second: DamagedSpan) -> DamagedSpan:
+    is_new = second.reason not in first.reason
+    return DamagedSpan(
+        start_seconds=first.start_seconds,
+        end_seconds=max(first.end_seconds, second.end_seconds),
+        reason=f"{first.reason}; {second.reason}" if is_new else first.reason,
+    )

@@ -1,0 +1,274 @@
+"""Planned decode in this process: the frames of the ticks, in order, in constant memory.
+
+Every packet is fed with its number in the place of its time, and the decoder hands that number
+on with the frame: so a frame is matched with its packet exactly, whatever the container says.
+Frames are counted by rank: their place in presentation order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame as DecodedFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from hour_llava.errors import BrokenVideoError
+from hour_llava.schema import DamagedSpan, Sampling, VideoInfo
+from hour_llava.video.container import check_path, open_video
+from hour_llava.video.damage import DamageLog
+from hour_llava.video.frame import Pixels, VideoFrame
+from hour_llava.video.packets import ReportProgress, survey
+from hour_llava.video.plan import DecodePlan, entry_packet, next_entry, plan_packets
+from hour_llava.video.sampling import check_sampling, frames_at_ticks, make_ticks
+
+PROGRESS_PACKETS = 64
+
+
+class PlannedDecode:
+    """Reads one video: surveys its packets when made, decodes what is wanted when iterated."""
+
+    def __init__(
+        self,
+        path: str,
+        sampling: Sampling,
+        *,
+        first_index: int = 0,
+        threads: int | None = None,
+        report_progress: ReportProgress = lambda seconds: None,
+    ) -> None:
+        check_sampling(sampling)
+        self._name = check_path(path)
+        self._threads = threads or 0
+        self._report_progress = report_progress
+        self._survey = survey(self._name, report_progress)
+        self._table = table = self._survey.table
+        self._number_of_rank = table.presentation_order()
+        self._rank_of_number = np.full(len(table), -1, np.int64)
+        self._rank_of_number[self._number_of_rank] = np.arange(len(self._number_of_rank))
+        self._ticks = make_ticks(
+            sampling,
+            last_seconds=table.seconds(int(self._number_of_rank[-1])),
+            duration_seconds=self._survey.duration_seconds,
+        )
+        self._rank_of_tick = frames_at_ticks(
+            self._ticks,
+            table.pts_N[self._number_of_rank].tolist(),
+            first_pts=table.first_pts,
+            time_base=table.time_base,
+        )
+        self._first_index = min(first_index, self._ticks.count)
+        self._log = DamageLog(table, self.info.damage)
+        self._reformatter = VideoReformatter()
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._survey.info
+
+    @property
+    def num_frames(self) -> int:
+        return self._ticks.count - self._first_index
+
+    @property
+    def damage(self) -> tuple[DamagedSpan, ...]:
+        return self._log.spans()
+
+    def close(self) -> None:
+        """Nothing to free: the file is open only while `borrowed_frames` runs."""
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Yield every tick from `first_index` on, with pixels of its own."""
+        for frame in self.borrowed_frames():
+            yield replace(frame, rgb=frame.rgb.copy())
+
+    def borrowed_frames(self) -> Iterator[VideoFrame]:
+        """Yield every tick once; `rgb` must be copied before the next frame is asked for.
+
+        Raises:
+            BrokenVideoError: Not one frame could be decoded.
+        """
+        wanted = [self._number_of_tick(i) for i in range(self._first_index, self._ticks.count)]
+        if not wanted:
+            return
+        plan = plan_packets(self._table, wanted)
+        index, shown = self._first_index, None
+        for rank, frame in self._decode(plan, self._threads):
+            while index < self._ticks.count and self._rank_of_tick[index] < rank:
+                # The wanted frame did not come out: redo its GOP without skipping anything.
+                for rescued_rank, rescued in self._rescue(index, shown, (rank, frame)):
+                    shown = rescued_rank, rescued
+                    yield self._tick(index, rescued_rank, self._to_rgb(rescued))
+                    index += 1
+            if index < self._ticks.count and self._rank_of_tick[index] == rank:
+                shown, rgb = (rank, frame), self._to_rgb(frame)
+                while index < self._ticks.count and self._rank_of_tick[index] == rank:
+                    yield self._tick(index, rank, rgb)
+                    index += 1
+            if index == self._ticks.count:
+                return
+        while index < self._ticks.count:
+            for rescued_rank, rescued in self._rescue(index, shown, None):
+                shown = rescued_rank, rescued
+                yield self._tick(index, rescued_rank, self._to_rgb(rescued))
+                index += 1
+
+    def _number_of_tick(self, index: int) -> int:
+        return int(self._number_of_rank[self._rank_of_tick[index]])
+
+    def _tick(self, index: int, rank: int, rgb: Pixels) -> VideoFrame:
+        number, wanted = int(self._number_of_rank[rank]), self._number_of_tick(index)
+        if number != wanted:
+            self._log.add(wanted, "frames cannot be decoded; the nearest one is shown")
+        is_damaged = number != wanted or self._log.touches(number)
+        return VideoFrame(
+            index=index,
+            tick_seconds=float(self._ticks.seconds(index)),
+            pts_seconds=float(self._table.seconds(number)),
+            rgb=rgb,
+            is_damaged=is_damaged,
+        )
+
+    def _rescue(
+        self,
+        index: int,
+        before: tuple[int, DecodedFrame] | None,
+        after: tuple[int, DecodedFrame] | None,
+    ) -> Iterator[tuple[int, DecodedFrame]]:
+        """Decode one GOP in full, for its ticks from `index` on.
+
+        A tick whose own frame does not decode shows the last one before it that does, and at the
+        start of the video the first one after it.
+
+        Yields:
+            The frame of each of those ticks, with its rank.
+        """
+        number = self._number_of_tick(index)
+        first = entry_packet(self._table, np.flatnonzero(self._table.is_key_N), number)
+        end = next_entry(self._table, number)
+        keep_N = np.zeros(len(self._table), np.bool_)
+        keep_N[first:end] = True
+        stop = index + 1
+        while stop < self._ticks.count and first <= self._number_of_tick(stop) < end:
+            stop += 1
+        best = before
+        for rank, frame in self._decode(DecodePlan(keep_N=keep_N, wanted_N=keep_N), 1):
+            while index < stop and self._rank_of_tick[index] < rank:
+                yield best or (rank, frame)
+                index += 1
+            if index == stop:
+                return
+            best = rank, frame
+        best = best or after
+        if best is None:
+            raise BrokenVideoError(
+                f"{self._name}: no frame can be decoded around second "
+                f"{float(self._table.seconds(number)):.1f}; choose another start or copy it again"
+            )
+        for _ in range(index, stop):
+            yield best
+
+    def _decode(self, plan: DecodePlan, threads: int) -> Iterator[tuple[int, DecodedFrame]]:
+        """Feed the planned packets and yield the presented frames with their ranks."""
+        start = self._seekable_start(plan.first)
+        with open_video(self._name) as (container, stream):
+            context = stream.codec_context
+            context.thread_type = "AUTO"
+            context.thread_count = threads
+            context.open(strict=False)
+            in_flight: deque[int] = deque([plan.first], maxlen=max(1, context.thread_count))
+            number_of_output = iter(self._number_of_rank.tolist())
+            last_skip = ""
+            for number, packet in self._packets(container, stream, start, plan):
+                skip = "DEFAULT" if plan.wanted_N[number] else "NONREF"
+                if skip != last_skip:
+                    context.skip_frame = last_skip = skip
+                packet.pts = number
+                in_flight.append(number)
+                yield from self._ranked(self._feed(stream, packet, in_flight[0]), number_of_output)
+            yield from self._ranked(self._feed(stream, None, in_flight[0]), number_of_output)
+
+    def _feed(
+        self, stream: VideoStream, packet: Packet[VideoStream] | None, oldest: int
+    ) -> list[DecodedFrame]:
+        """Decode one packet; an error may stem from any of the packets in flight."""
+        try:
+            return stream.codec_context.decode(packet)  # pyright: ignore[reportUnknownMemberType]
+        except FFmpegError as error:
+            self._log.add(oldest, f"decoder: {error.strerror}")
+            return []
+
+    def _ranked(
+        self, frames: list[DecodedFrame], number_of_output: Iterator[int]
+    ) -> Iterator[tuple[int, DecodedFrame]]:
+        for frame in frames:
+            number = frame.pts if self._table.has_own_times else next(number_of_output, None)
+            if number is None:
+                continue
+            if frame.is_corrupt:
+                self._log.add(number, "decoder: frames with errors")
+            rank = int(self._rank_of_number[number])
+            if rank >= 0:
+                yield rank, frame
+
+    def _packets(
+        self, container: InputContainer, stream: VideoStream, start: int, plan: DecodePlan
+    ) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """Yield the planned packets with their numbers, reading on from packet `start`."""
+        if start:
+            container.seek(int(self._table.pts_N[plan.first]), stream=stream)
+        number = start - 1
+        last = plan.last
+        try:
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                number += 1
+                if number > last:
+                    return
+                if number % PROGRESS_PACKETS == 0:
+                    self._report_progress(float(self._table.seconds(number)))
+                if plan.keep_N[number]:
+                    yield number, packet
+        except FFmpegError:
+            return  # The survey met the same error and reported it.
+
+    def _seekable_start(self, first: int) -> int:
+        """Find the number of the packet where seeking to packet `first` lands.
+
+        Returns:
+            0, which means reading from the start, where it lands too late or nowhere known.
+        """
+        if first == 0:
+            return 0
+        table = self._table
+        with open_video(self._name) as (container, stream):
+            try:
+                container.seek(int(table.pts_N[first]), stream=stream)
+                packet = next(iter(container.demux(stream)))
+            except (FFmpegError, StopIteration):
+                return 0
+        is_same_N = (
+            (table.pts_N == packet.pts)
+            & (table.dts_N == packet.dts)
+            & (table.size_N == packet.size)
+            & (table.pos_N == (-1 if packet.pos is None else packet.pos))
+        )
+        landings = np.flatnonzero(is_same_N)
+        return int(landings[0]) if len(landings) == 1 and landings[0] <= first else 0
+
+    def _to_rgb(self, frame: DecodedFrame) -> Pixels:
+        """Convert to RGB at the size of the first frame, turned to be looked at."""
+        width, height = self._survey.stored_width, self._survey.stored_height
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", threads=1
+        )
+        plane = rgb.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+        pixels = rows[:, : 3 * width].reshape(height, width, 3)
+        return self._survey.orientation.apply(pixels)
