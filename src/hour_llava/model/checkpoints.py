@@ -1,0 +1,312 @@
+"""Checkpoint folders: found by name, checked key by key, loaded within their own size, converted.
+
+Loading is strict: a missing or extra key, a wrong shape or another model is one clear error.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, GenerationConfig, Qwen2Config
+
+from hour_llava.errors import CheckpointError, ModelNotFoundError, ResourceError
+from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from hour_llava.model.processing_hour_llava import HourLlavaProcessor
+from hour_llava.model.released_layout import (
+    RELEASED_TYPE,
+    VISION_META,
+    config_from_released,
+    config_to_released,
+    our_key,
+    read_json,
+    released_key,
+)
+from hour_llava.model.tensor_files import DTYPES, TensorEntry, read_folder, write_folder
+
+Layout = Literal["hour-llava", "released"]
+
+BUILTIN = Path(__file__).parent.parent / "builtin"
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "generation_config.json"),
+)
+HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
+NAMED_AT_MOST = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint folder of either layout, read and checked: all but its weights are in memory.
+
+    Args:
+        folder: where it lies.
+        layout: "hour-llava" or "released".
+        config: in our form.
+        tokenizer: its own.
+        entries: where each tensor lies, by our names; a tied head is left out.
+    """
+
+    folder: Path
+    layout: Layout
+    config: HourLlavaConfig
+    tokenizer: Any
+    entries: dict[str, TensorEntry]
+
+    @property
+    def num_bytes(self) -> int:
+        """Count the weights' bytes."""
+        return sum(entry.num_bytes for entry in self.entries.values())
+
+    def processor(self) -> HourLlavaProcessor:
+        """Make the processor: the folder's own, or the released one's."""
+        if self.layout == "hour-llava" and (self.folder / "processor_config.json").is_file():
+            return HourLlavaProcessor.from_pretrained(self.folder)
+        return HourLlavaProcessor.from_config(self.config, self.tokenizer)
+
+
+def find_folder(name: str | Path) -> Path:
+    """Find a model by name: built in, a local folder, or a hub id.
+
+    Raises:
+        ModelNotFoundError: nothing of that name is here, and the hub does not have it or is away.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if (BUILTIN / path).is_dir() and path.name == str(name):
+        return BUILTIN / path
+    if path.exists():
+        raise ModelNotFoundError(f"{name} is a file; a model is a folder with config.json")
+    if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+        known = sorted(p.name for p in BUILTIN.glob("*") if p.is_dir())
+        raise ModelNotFoundError(
+            f"no model is called {name}: name a built-in one ({', '.join(known)}), a local folder, "
+            "or a hub id like jylins/hourllava-qwen25-3b-s3"
+        )
+    return _from_hub(str(name))
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ModelNotFoundError(
+            f"{name} is no local folder, and the hub did not give it ({reason}): check the name and "
+            "the connection, or pass a folder"
+        ) from error
+
+
+def read_checkpoint(name: str | Path) -> Checkpoint:
+    """Read a checkpoint folder of either layout, and check its tensors one by one.
+
+    Raises:
+        ModelNotFoundError: nothing of that name.
+        CheckpointError: names what is missing, extra, of a wrong shape, or of another model.
+    """
+    folder = find_folder(name)
+    values = read_json(folder / "config.json")
+    model_type = values.get("model_type")
+    if model_type not in (HourLlavaConfig.model_type, RELEASED_TYPE):
+        raise CheckpointError(
+            f"{folder} holds a {model_type!r} model; Hour-LLaVA reads {HourLlavaConfig.model_type!r} "
+            f"and {RELEASED_TYPE!r}"
+        )
+    entries = read_folder(folder)
+    # The tokenizer gets a configuration of its own, for transformers does not know the released one.
+    tokenizer = AutoTokenizer.from_pretrained(folder, config=Qwen2Config())
+    if model_type == RELEASED_TYPE:
+        config = config_from_released(values, folder, num_words=len(tokenizer))
+        entries = {our_key(key): entry for key, entry in entries.items()}
+        layout: Layout = "released"
+    else:
+        config, layout = HourLlavaConfig.from_dict(values), "hour-llava"
+    entries = _without_tied_head(folder, config, entries)
+    _check(folder, config, entries, layout)
+    return Checkpoint(
+        folder=folder, layout=layout, config=config, tokenizer=tokenizer, entries=entries
+    )
+
+
+def _without_tied_head(
+    folder: Path, config: HourLlavaConfig, entries: dict[str, TensorEntry]
+) -> dict[str, TensorEntry]:
+    """Drop the copy of the embedding that some training runs write for a tied head."""
+    if not config.tie_word_embeddings or HEAD not in entries:
+        return entries
+    if EMBEDDING in entries and not torch.equal(entries[HEAD].read(), entries[EMBEDDING].read()):
+        raise CheckpointError(
+            f"{folder} ties {HEAD} to the embedding in config.json, but holds another one: set "
+            "tie_word_embeddings to false, or remove it"
+        )
+    return {key: entry for key, entry in entries.items() if key != HEAD}
+
+
+def expected_shapes(config: HourLlavaConfig) -> dict[str, tuple[int, ...]]:
+    """Name every tensor that a checkpoint of this configuration holds, with its shape."""
+    with torch.device("meta"):
+        model = HourLlavaForConditionalGeneration(config)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    if config.tie_word_embeddings:
+        shapes.pop(HEAD, None)
+    return shapes
+
+
+def _check(
+    folder: Path, config: HourLlavaConfig, entries: Mapping[str, TensorEntry], layout: Layout
+) -> None:
+    wanted = expected_shapes(config)
+    name = released_key if layout == "released" else str
+    faults = [
+        _listing("is missing", [name(key) for key in wanted.keys() - entries.keys()]),
+        _listing("has extra", [name(key) for key in entries.keys() - wanted.keys()]),
+        _listing(
+            "has wrong shapes:",
+            [
+                f"{name(key)} {entries[key].shape}, not {wanted[key]}"
+                for key in wanted.keys() & entries.keys()
+                if entries[key].shape != wanted[key]
+            ],
+        ),
+    ]
+    if any(faults):
+        raise CheckpointError(
+            f"{folder} {'; '.join(fault for fault in faults if fault)}: its weights do not belong "
+            "to its config.json"
+        )
+
+
+def _listing(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    rest = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    return f"{what} {', '.join(sorted(names)[:NAMED_AT_MOST])}{rest}"
+
+
+def load_pretrained(
+    name: str | Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[HourLlavaForConditionalGeneration, HourLlavaProcessor]:
+    """Load a model of either layout, ready to answer, and its processor.
+
+    Args:
+        name: built-in name, local folder, or hub id.
+        dtype: of the weights; None: as stored.
+        device: where to put the model; None: the CPU.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: see `read_checkpoint`.
+
+    Cost: the weights are read once, into place; memory peaks at about their size.
+    """
+    found = read_checkpoint(name)
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    stored = DTYPES[found.entries["model.memory_maker.newline"].dtype]
+    weights = _Weights(found.entries, wanted or stored)
+    model = HourLlavaForConditionalGeneration.from_pretrained(
+        None, config=found.config, state_dict=weights.read(), dtype=wanted or stored
+    )
+    if (found.folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(found.folder)
+    model.eval()
+    if device is not None:
+        model.to(device)
+    return model, found.processor()
+
+
+class _Weights:
+    """Reads a checkpoint's tensors, each into memory of its own and of the wanted type."""
+
+    def __init__(self, entries: Mapping[str, TensorEntry], dtype: torch.dtype) -> None:
+        self.entries = entries
+        self.dtype = dtype
+
+    def read(self) -> dict[str, Tensor]:
+        return {key: entry.read().to(self.dtype) for key, entry in self.entries.items()}
+
+
+def convert(source: str | Path, destination: Path, *, to: Layout = "hour-llava") -> Checkpoint:
+    """Convert a checkpoint to the other layout: the same bytes under other names.
+
+    The folder appears under its name when it is whole; until then it ends in `.partial`.
+
+    Returns:
+        The source, as it was read.
+
+    Raises:
+        CheckpointError: the source does not fit, has that layout already, or would lose something.
+        ResourceError: the disk is too small.
+    """
+    found = read_checkpoint(source)
+    if found.layout == to:
+        raise CheckpointError(f"{source} has the {to} layout already: there is nothing to convert")
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise CheckpointError(f"{destination} exists: name a folder that does not, or an empty one")
+    config = config_to_released(found.config) if to == "released" else None
+    partial = destination.with_name(destination.name + ".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    _require_disk(partial.parent, found.num_bytes)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        _write(partial, found, config)
+        if destination.exists():
+            destination.rmdir()
+        partial.rename(destination)
+    except OSError as error:
+        raise ResourceError(f"{destination} could not be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return found
+
+
+def _write(folder: Path, found: Checkpoint, released_config: dict[str, Any] | None) -> None:
+    for name in TOKENIZER_FILES:
+        if (found.folder / name).is_file():
+            shutil.copyfile(found.folder / name, folder / name)
+    if released_config is None:
+        found.config.dtype = DTYPES[found.entries["model.memory_maker.newline"].dtype]
+        found.config.architectures = [HourLlavaForConditionalGeneration.__name__]
+        found.config.save_pretrained(folder)
+        processor = found.processor()
+        processor.to_json_file(folder / "processor_config.json")
+        (folder / "chat_template.jinja").write_text(str(processor.chat_template), encoding="utf-8")
+        write_folder(folder, found.entries)
+        return
+    text = json.dumps(released_config, indent=2, sort_keys=True)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    if not released_config["mm_vision_tower"].endswith("siglip-so400m-patch14-384") or (
+        found.config.vision_config.hidden_size != released_config["mm_hidden_size"]
+    ):
+        _write_vision_meta(folder, found.config)
+    write_folder(folder, {released_key(key): entry for key, entry in found.entries.items()})
+
+
+def _write_vision_meta(folder: Path, config: HourLlavaConfig) -> None:
+    vision = config.vision_config
+    names = ("hidden_size", "intermediate_size", "num_attention_heads", "image_size", "patch_size")
+    names += ("hidden_act", "layer_norm_eps", "num_channels")
+    meta = {name: getattr(vision, name) for name in names}
+    meta["num_hidden_layers_kept"] = vision.num_hidden_layers
+    (folder / VISION_META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+
+
+def _require_disk(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise ResourceError(
+            f"{folder} has {free / 1e9:.1f} GB free; the checkpoint needs {num_bytes / 1e9:.1f} GB"
+        )
