@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from av.sidedata.sidedata import Type
@@ -22,10 +23,13 @@ class Orientation:
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
         """Read the display matrix of a frame; angles between quarters are taken to the nearest."""
-        for item in frame.side_data:
-            if item.type is Type.DISPLAYMATRIX:
-                return cls.of_matrix(np.frombuffer(bytes(item), "<i4", count=9).reshape(3, 3))
-        return cls()
+        # PyAV's stubs know its side data only as a mapping without types.
+        side_data: Any = frame.side_data
+        try:
+            matrix = bytes(side_data[Type.DISPLAYMATRIX])
+        except KeyError:
+            return cls()
+        return cls.of_matrix(np.frombuffer(matrix, "<i4", count=9).reshape(3, 3))
 
     @classmethod
     def of_matrix(cls, matrix: NDArray[np.int32]) -> Orientation:
