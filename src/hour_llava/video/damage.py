@@ -22,8 +22,8 @@ class DamageLog:
     reaches to the end of the file.
     """
 
-    def __init__(self, table: PacketTable, known: tuple[DamagedSpan, ...] = ()) -> None:
-        self._table, self._known = table, known
+    def __init__(self, table: PacketTable, missing: tuple[DamagedSpan, ...] = ()) -> None:
+        self._table, self._missing = table, missing
         self._faults: list[_Fault] = []
 
     def add(self, number: int, reason: str) -> None:
@@ -47,7 +47,7 @@ class DamageLog:
 
     def spans(self) -> tuple[DamagedSpan, ...]:
         """List the damaged stretches of time, in order, overlapping ones merged."""
-        spans = sorted([*self._known, *map(self._span, self._faults)], key=_start)
+        spans = sorted([*self._missing, *map(self._span, self._faults)], key=_start)
         merged: list[DamagedSpan] = []
         for span in spans:
             if merged and span.start_seconds <= merged[-1].end_seconds:

@@ -22,7 +22,6 @@ from av.video.stream import VideoStream
 from hour_llava.errors import BrokenVideoError
 from hour_llava.schema import DamagedSpan, Sampling, VideoInfo
 from hour_llava.video.container import check_path, open_video
-from hour_llava.video.damage import DamageLog
 from hour_llava.video.frame import Pixels, VideoFrame
 from hour_llava.video.packets import ReportProgress, survey
 from hour_llava.video.plan import DecodePlan, entry_packet, next_entry, plan_packets
@@ -64,7 +63,7 @@ class PlannedDecode:
             time_base=table.time_base,
         )
         self._first_index = min(first_index, self._ticks.count)
-        self._log = DamageLog(table, self.info.damage)
+        self._log = self._survey.log
         self._reformatter = VideoReformatter()
 
     @property

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from hour_llava.errors import BrokenVideoError
 from hour_llava.schema import DamagedSpan, VideoInfo
 from hour_llava.video.container import open_video
+from hour_llava.video.damage import DamageLog
 from hour_llava.video.h264 import is_clean_entry
 from hour_llava.video.orientation import Orientation
 from hour_llava.video.plan import Flags, Ints, PacketTable
@@ -42,6 +43,7 @@ class Survey:
     table: PacketTable
     orientation: Orientation
     duration_seconds: Fraction
+    log: DamageLog
     stored_width: int
     stored_height: int
 
@@ -167,6 +169,9 @@ class _Scan:
         duration = (table.last_pts - table.first_pts + last_duration) * self.time_base
         spread = int(gaps.max() - gaps.min()) if len(gaps) else 0
         mean_gap = Fraction(int(gaps.sum()), len(gaps)) if len(gaps) else Fraction(last_duration)
+        log = DamageLog(table, self._missing(table, duration))
+        for number in self.columns.corrupt:
+            log.add(number, "packet marked as corrupt by its container")
         info = VideoInfo(
             path=self.name,
             container=self.container.format.name,
@@ -183,13 +188,14 @@ class _Scan:
             is_variable_frame_rate=spread > 1 and spread * self.time_base > REGULAR_SECONDS,
             has_audio=bool(self.container.streams.audio),
             content_digest=self._digest(table, orientation),
-            damage=self._damage(table, duration),
+            damage=log.spans(),
         )
         return Survey(
             info=info,
             table=table,
             orientation=orientation,
             duration_seconds=duration,
+            log=log,
             stored_width=frame.width,
             stored_height=frame.height,
         )
@@ -260,32 +266,18 @@ class _Scan:
         self.hash.update(repr(orientation).encode())
         return self.hash.hexdigest()[:32]
 
-    def _damage(self, table: PacketTable, duration: Fraction) -> tuple[DamagedSpan, ...]:
-        """Report what reading the packets alone shows: marked ones, and a file cut short."""
-        spans = [
-            DamagedSpan(
-                start_seconds=float(max(table.seconds(n), 0)),
-                end_seconds=float(
-                    max(table.seconds(n), 0) + int(table.duration_N[n]) * self.time_base
-                ),
-                reason="packet marked as corrupt by its container",
-            )
-            for n in self.columns.corrupt
-        ]
+    def _missing(self, table: PacketTable, duration: Fraction) -> tuple[DamagedSpan, ...]:
+        """Report what is known to have been there: an index longer than the file, an error."""
         num_promised = len(self.stream.index_entries)
-        if self.read_error or ("mov" in self.container.format.name and num_promised > len(table)):
-            promised = Fraction(self.stream.duration or 0) * self.time_base
+        is_cut_off = "mov" in self.container.format.name and num_promised > len(table)
+        if not is_cut_off and self.read_error is None:
+            return ()
+        promised = Fraction(self.stream.duration or 0) * self.time_base
+        reason = f"reading stopped: {self.read_error}"
+        if is_cut_off:
             reason = f"the file ends early: {len(table)} of {num_promised} packets are there"
-            if num_promised <= len(table):
-                reason = f"reading stopped: {self.read_error}"
-            spans.append(
-                DamagedSpan(
-                    start_seconds=float(duration),
-                    end_seconds=float(max(duration, promised)),
-                    reason=reason,
-                )
-            )
-        return tuple(spans)
+        end = float(max(duration, promised))
+        return (DamagedSpan(start_seconds=float(duration), end_seconds=end, reason=reason),)
 
 
 def _last_duration(table: PacketTable, number: int, gaps: Ints) -> int:

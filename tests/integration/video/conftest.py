@@ -341,7 +341,7 @@ class Corpus:
         path = self.folder / "cut.ts"
         path.write_bytes(data[188 * (len(data) // 188 // 3) :])
         with av.open(str(path)) as container:
-            decoded = [f for f in container.decode(video=0)]
+            decoded = list(container.decode(video=0))
         codes = [read_code(f.to_ndarray(format="rgb24")) for f in decoded]
         times = tuple(Fraction(code - codes[0], FPS) for code in codes)
         return Clip(path, times, tuple(codes))
@@ -462,16 +462,27 @@ class Corpus:
 
     def size_change_ts(self) -> Clip:
         """Twice as large from the middle on; frames keep the size of the first one."""
-        first = write(self.folder / "small.ts", pts=list(range(100, 130)))
-        second = write(
-            self.folder / "large.ts",
-            size=(2 * WIDTH, 2 * HEIGHT),
-            pts=list(range(130, 160)),
-            codes=range(30, 60),
-        )
         path = self.folder / "size_change.ts"
-        path.write_bytes(first.path.read_bytes() + second.path.read_bytes())
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=FPS)
+            for first, width in ((0, WIDTH), (30, 2 * WIDTH)):
+                encoder = av.CodecContext.create("libx264", "w")
+                encoder.width, encoder.height, encoder.pix_fmt = width, width // 2, "yuv420p"
+                encoder.time_base, encoder.options = Fraction(1, FPS), {"bf": "0"}
+                for code in range(first, first + 30):
+                    picture = draw(code, width, width // 2)
+                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                    frame.pts, frame.time_base = code, Fraction(1, FPS)
+                    self._mux_as(container, stream, encoder.encode(frame))
+                self._mux_as(container, stream, encoder.encode(None))
         return Clip(path, tuple(Fraction(i, FPS) for i in range(60)), tuple(range(60)))
+
+    def _mux_as(
+        self, container: av.container.OutputContainer, stream: av.VideoStream, packets: list
+    ) -> None:
+        for packet in packets:
+            packet.stream = stream
+            container.mux(packet)
 
     def video_with_cover_art_mp4(self) -> Clip:
         path = self.folder / "with_cover.mp4"

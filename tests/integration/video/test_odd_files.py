@@ -23,7 +23,7 @@ READABLE = """
     two_video_streams_mkv rotated_90_mp4 rotated_180_mp4 rotated_270_mp4 mirrored_mp4
     ten_bit_hevc_mp4 ten_bit_h264_mkv full_chroma_mp4 odd_size_mkv odd_size_subsampled_avi
     wide_pixels_mp4 size_change_ts video_with_cover_art_mp4
-""".split()
+""".split()  # noqa: SIM905
 
 Code = Callable[[np.ndarray], int]
 
