@@ -24,10 +24,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 
+from hour_llava.errors import TokenCountError
 from hour_llava.memory.evidence import EvidenceMass
 from hour_llava.memory.forgetting import keyframes, question_guided_frames
 from hour_llava.memory.memaug import MemAug
-from hour_llava.errors import TokenCountError
 from hour_llava.memory.plan import MemoryTokens, Observer
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.memories import (

@@ -1,0 +1,16 @@
+"""No recorded case may be left unread: a folder of an unknown kind fails the suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def test_every_recorded_case_was_run(outcomes: dict[str, list[str]]) -> None:
+    golden = Path(os.environ["HOUR_LLAVA_GOLDEN"])
+    on_disk = {path.parent.name for path in golden.glob("*/meta.json")}
+    assert on_disk, f"{golden} has no case folders"
+    unread = sorted(on_disk - outcomes.keys())
+    assert not unread, f"case folders that no test has read: {unread}"
+    skipped = sorted(name for name in on_disk if "skipped" in outcomes[name])
+    assert not skipped, f"case folders that were skipped: {skipped}"
