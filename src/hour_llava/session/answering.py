@@ -1,0 +1,227 @@
+"""Answering a question from a memory: prompt, MemAug, then words or a choice among options.
+
+Letters: F frames, L sequence, S kept tokens, V vocabulary, n options.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hour_llava.errors import QuestionError
+from hour_llava.memory.repository import MemoryRepository
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from hour_llava.model.processing_hour_llava import HourLlavaProcessor
+from hour_llava.session.answer import UNSURE, Answer
+from hour_llava.session.budget import memory_bytes_within
+from hour_llava.session.evidence import find_spans
+from hour_llava.session.question import (
+    LETTERS,
+    check_question,
+    refuse_control_words,
+    with_letters,
+)
+
+# A question of which the tokenizer does not know more than this share of the words is not of the
+# model's world.
+_MAX_UNKNOWN_SHARE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What the language model said: the text, how sure it was, and each option's probability."""
+
+    text: str
+    confidence: float
+    option_scores: tuple[float, ...] = ()
+
+
+@torch.inference_mode()
+def answer_question(
+    model: HourLlavaForConditionalGeneration,
+    processor: HourLlavaProcessor,
+    memory: MemoryRepository,
+    question: str,
+    *,
+    options: Sequence[str],
+    wants_evidence: bool,
+    seed: int,
+    max_new_tokens: int,
+    max_memory: int | None,
+    name: str,
+) -> Answer:
+    """Answer one question; arguments as in `Assistant.ask`."""
+    check_question(question, options)
+    refuse_control_words(" ".join([question, *options]), processor.tokenizer.all_special_tokens)
+    config = model.config
+    by_letter = bool(options) and config.option_scoring == "letter"
+    asked = with_letters(question, options) if by_letter else question
+    prompt = _prompt(processor, asked)
+    inputs = processor(text=prompt, video_features=[memory], seed=seed)
+    input_ids, attention = inputs["input_ids"], inputs["attention_mask"]
+    _require_room(config, input_ids.shape[1], max_new_tokens)
+    budget = None
+    if max_memory is not None:
+        budget = memory_bytes_within(max_memory, model, memory, input_ids.shape[1])
+    begin = time.monotonic()
+    pictures = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
+    augmented = model.augment(
+        input_ids.to(model.device),
+        attention.to(model.device),
+        evidence=wants_evidence,
+        max_memory_bytes=budget,
+        **pictures,
+    )
+    _wait_for(model.device)
+    middle = time.monotonic()
+    speaker = _Speaker(model, processor, input_ids, attention, augmented.tokens_SD)
+    if by_letter:
+        said = speaker.choose_letter(options)
+    elif options:
+        said = speaker.choose_option(options)
+    else:
+        said = speaker.speak(max_new_tokens)
+    end = time.monotonic()
+    mass = augmented.evidence[0] if wants_evidence and augmented.evidence else None
+    abstained = _is_unsure(config, processor, question, said)
+    mass_F = None if mass is None else mass.double().cpu().numpy()
+    times_F = memory.times_F.numpy()
+    return Answer(
+        text=UNSURE if abstained else said.text,
+        evidence=[] if mass_F is None else _spans(mass_F, times_F, memory),
+        confidence=said.confidence,
+        abstained=abstained,
+        best_guess=said.text,
+        model=name,
+        domain=config.domain,
+        memory_tokens=augmented.memories[0].num_tokens,
+        kept_tokens=sum(augmented.lengths),
+        augment_seconds=middle - begin,
+        generate_seconds=end - middle,
+        option_scores=said.option_scores,
+        mass_F=mass_F,
+        times_F=None if mass_F is None else times_F,
+    )
+
+
+class _Speaker:
+    """The language model behind one augmented prompt."""
+
+    def __init__(
+        self,
+        model: HourLlavaForConditionalGeneration,
+        processor: HourLlavaProcessor,
+        input_ids: Tensor,
+        attention: Tensor,
+        augmented: Tensor,
+    ) -> None:
+        self._model, self._tokenizer = model, processor.tokenizer
+        self._prompt: dict[str, Any] = {
+            "input_ids": input_ids.to(model.device),
+            "attention_mask": attention.to(model.device),
+            "augmented_tokens": augmented,
+        }
+
+    def speak(self, max_new_tokens: int) -> _Said:
+        """Generate greedily; the confidence covers the end of the answer, if it was reached."""
+        out = self._model.generate(
+            **self._prompt,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        new_ids = out.sequences[0, self._prompt["input_ids"].shape[1] :]
+        log_probs = [
+            logits[0].float().log_softmax(-1)[token].item()
+            for logits, token in zip(out.logits, new_ids, strict=True)
+        ]
+        text = self._tokenizer.decode(new_ids, skip_special_tokens=True).strip()
+        return _Said(text=text, confidence=math.exp(sum(log_probs) / max(1, len(log_probs))))
+
+    def choose_letter(self, options: Sequence[str]) -> _Said:
+        """Compare the probabilities of the letters as the answer's first token."""
+        logits_V = self._model(**self._prompt, logits_to_keep=1).logits[0, -1].float()
+        letters = [self._first_token(letter) for letter in LETTERS[: len(options)]]
+        scores = logits_V[letters].softmax(-1).tolist()
+        best = max(range(len(options)), key=scores.__getitem__)
+        return _Said(text=options[best], confidence=scores[best], option_scores=tuple(scores))
+
+    def choose_option(self, options: Sequence[str]) -> _Said:
+        """Compare the probabilities of the options as whole answers to the open question."""
+        prefill = self._model(**self._prompt, logits_to_keep=1, use_cache=True)
+        totals: list[float] = []
+        means: list[float] = []
+        for option in options:
+            log_probs = self._log_probs(prefill, self._answer_ids(option))
+            totals.append(sum(log_probs))
+            means.append(sum(log_probs) / len(log_probs))
+        scores = torch.tensor(totals, dtype=torch.float64).softmax(-1).tolist()
+        best = max(range(len(options)), key=scores.__getitem__)
+        return _Said(
+            text=options[best], confidence=math.exp(means[best]), option_scores=tuple(scores)
+        )
+
+    def _log_probs(self, prefill: Any, ids: list[int]) -> list[float]:
+        """Return the log-probability of each token of an answer behind the prompt."""
+        logits = prefill.logits[0, -1:]
+        if len(ids) > 1:
+            given = torch.tensor([ids[:-1]], device=self._model.device)
+            cache = prefill.past_key_values
+            out = self._model(input_ids=given, past_key_values=cache, use_cache=True)
+            cache.crop(-given.shape[1])  # the next option stands behind the prompt again
+            logits = torch.cat([logits, out.logits[0]])
+        log_probs = logits.float().log_softmax(-1)
+        return [log_probs[place, token].item() for place, token in enumerate(ids)]
+
+    def _answer_ids(self, option: str) -> list[int]:
+        ids = self._tokenizer(option, add_special_tokens=False)["input_ids"]
+        return [*ids, self._tokenizer.eos_token_id]
+
+    def _first_token(self, text: str) -> int:
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"][0]
+
+
+def _prompt(processor: HourLlavaProcessor, text: str) -> str:
+    content = [{"type": "video"}, {"type": "text", "text": text}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+
+
+def _spans(mass_F: np.ndarray, times_F: np.ndarray, memory: MemoryRepository) -> list[Any]:
+    return find_spans(mass_F, times_F, frame_seconds=1 / memory.sampling.fps)
+
+
+def _require_room(config: Any, num_tokens: int, max_new_tokens: int) -> None:
+    """Refuse a prompt that is longer than the language model can read."""
+    room = config.text_config.max_position_embeddings
+    if num_tokens + max_new_tokens > room:
+        raise QuestionError(
+            f"the video and the question take {num_tokens:,} tokens and the answer up to "
+            f"{max_new_tokens:,}, but the model reads {room:,}; shorten the question"
+        )
+
+
+def _is_unsure(config: Any, processor: HourLlavaProcessor, question: str, said: _Said) -> bool:
+    """Say whether the model should rather not answer, by its own measured threshold."""
+    if config.abstain_below is None:
+        return False
+    unknown = processor.tokenizer.unk_token_id
+    ids = processor.tokenizer(question, add_special_tokens=False)["input_ids"]
+    is_foreign = unknown is not None and ids.count(unknown) > _MAX_UNKNOWN_SHARE * len(ids)
+    return is_foreign or not said.text or said.confidence < config.abstain_below
+
+
+def _wait_for(device: torch.device) -> None:
+    """Let the clock see the work of an accelerator."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
