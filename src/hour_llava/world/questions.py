@@ -150,7 +150,7 @@ def facts_of(timeline: Timeline, family: str) -> list[Fact]:
 
 def eighth_of(start_seconds: float, duration_seconds: float) -> str:
     """Name the eighth of the video in which something starts."""
-    return EIGHTHS[min(7, int(8 * start_seconds / duration_seconds))]
+    return EIGHTHS[min(max(int(8 * start_seconds / duration_seconds), 0), 7)]
 
 
 def _span(start_seconds: float, end_seconds: float) -> FrameSpan:

@@ -33,7 +33,7 @@ COLOUR_RGB: dict[str, tuple[int, int, int]] = {
 }
 _RIM_LEVEL = 22
 _PERIOD = 64  # pixels at height 180 after which every texture repeats
-_NOISE_SIGMA, _NOISE_LIMIT, _FLICKER = 4.0, 14, 6.0
+_NOISE_SIGMA, _NOISE_LIMIT, _FLICKER = 3.0, 14, 6.0
 _RING_SCALE = 0.94
 
 

@@ -121,7 +121,8 @@ class Timeline:
     def to_json(self) -> str:
         """Write the timeline as JSON text; equal timelines give equal bytes."""
         appearances = ",\n".join(
-            "  " + json.dumps({k: v for k, v in asdict(a).items() if v not in (None, False)})
+            "  "
+            + json.dumps({k: v for k, v in asdict(a).items() if v is not None and v is not False})
             for a in self.appearances
         )
         scenes = ",\n".join("  " + json.dumps(asdict(s)) for s in self.scenes)

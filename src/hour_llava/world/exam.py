@@ -1,0 +1,334 @@
+"""The exam: ask anything that answers about videos, and count.
+
+V videos, C cells (families of one format and kind of wording), R bootstrap rounds. Questions of
+one video share its luck, so intervals resample whole videos.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from hour_llava.world.questions import ANSWERS, Question, eighth_of, num_options
+from hour_llava.world.wordings import FAMILIES, is_unseen
+
+Video = TypeVar("Video")
+
+EVIDENCE_SLACK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamAnswer:
+    """What was answered, and the second that was read most (None: not known)."""
+
+    text: str
+    peak_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamVideo(Generic[Video]):
+    """One video of an exam: what `answer` takes (a path, frames, a memory) and its questions."""
+
+    name: str
+    video: Video
+    duration_seconds: int
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one question went; `is_near` says whether the peak is within 2 s of the evidence."""
+
+    video: str
+    question_id: str
+    family: str
+    format: str
+    is_unseen: bool
+    expected: str
+    answered: str
+    is_right: bool
+    is_near: bool | None
+    is_right_by_peak: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A share of questions with its 95 % interval; `family` "mean" weighs families equally."""
+
+    family: str
+    format: str
+    wordings: str
+    num_questions: int
+    num_videos: int
+    share: float
+    low: float
+    high: float
+    chance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamResult:
+    """All outcomes and what they add up to.
+
+    `accuracy` has a score a family and format over all wordings, then over the seen and the unseen
+    ones; `evidence` the share of peaks near the truth (format "peak"); `when_by_peak` the accuracy
+    of reading *when* off the peak's clock.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    accuracy: tuple[Score, ...]
+    evidence: tuple[Score, ...]
+    when_by_peak: tuple[Score, ...]
+
+    def to_json(self) -> str:
+        """Write all scores and outcomes as JSON text."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    def to_markdown(self) -> str:
+        """Draw a table: a row a family, accuracy by format with its interval, chance, evidence."""
+        return _table(self)
+
+
+def is_same_answer(answered: str, expected: str) -> bool:
+    """Compare two answers after case, outer blanks and a full stop."""
+    return _plain(answered) == _plain(expected)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.strip().removesuffix(".").lower().split())
+
+
+def chance_of(family: str, format: str) -> float:
+    """Return what guessing gets that has read the question but not seen the video.
+
+    *order* names both shapes, and *duration* is never 4 seconds.
+    """
+    known = {"order": 1 / 2, "duration": 1 / 3}
+    if family in known:
+        return known[family]
+    return 1 / (num_options(family) if format == "mc" else len(ANSWERS[family]))
+
+
+def exam(
+    answer: Callable[[Video, Question], ExamAnswer],
+    videos: Iterable[ExamVideo[Video]],
+    *,
+    num_rounds: int = 1000,
+    seed: int = 0,
+) -> ExamResult:
+    """Ask every question of every video once and add up.
+
+    Args:
+        answer: called with an `ExamVideo.video` and one of its questions.
+        videos: may be a generator: each is done before the next is taken.
+        num_rounds: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    outcomes: list[Outcome] = []
+    for video in videos:
+        for question in video.questions:
+            outcomes.append(_judge(video, question, answer(video.video, question)))
+    return add_up(outcomes, num_rounds=num_rounds, seed=seed)
+
+
+def _judge(
+    video: ExamVideo[Video],
+    question: Question,
+    given: ExamAnswer,
+) -> Outcome:
+    peak = given.peak_seconds
+    by_peak = None
+    if question.family == "when" and peak is not None:
+        by_peak = eighth_of(peak, video.duration_seconds) == question.answer
+    return Outcome(
+        video=video.name,
+        question_id=question.id,
+        family=question.family,
+        format=question.format,
+        is_unseen=is_unseen(question.family, question.question),
+        expected=question.answer,
+        answered=given.text,
+        is_right=is_same_answer(given.text, question.answer),
+        is_near=is_near(question, peak) if peak is not None and question.evidence else None,
+        is_right_by_peak=by_peak,
+    )
+
+
+def is_near(question: Question, peak_seconds: float) -> bool:
+    """Say whether a time lies within 2 s of any span of a question's evidence."""
+    return any(
+        span.start_seconds - EVIDENCE_SLACK_SECONDS
+        <= peak_seconds
+        <= span.end_seconds + EVIDENCE_SLACK_SECONDS
+        for span in question.evidence
+    )
+
+
+def add_up(outcomes: Sequence[Outcome], *, num_rounds: int = 1000, seed: int = 0) -> ExamResult:
+    """Turn outcomes (of one exam or of several joined) into scores with intervals."""
+
+    def scores(marks: Iterable[_Mark], wordings: str) -> tuple[Score, ...]:
+        return _scores(list(marks), wordings, num_rounds, seed)
+
+    right = [(o, (o.video, o.family, o.format, o.is_right)) for o in outcomes]
+    accuracy = scores((mark for _, mark in right), "all")
+    if len({o.is_unseen for o in outcomes}) == 2:
+        accuracy += scores((mark for o, mark in right if not o.is_unseen), "seen")
+        accuracy += scores((mark for o, mark in right if o.is_unseen), "unseen")
+    near = [(o.video, o.family, "peak", o.is_near) for o in outcomes if o.is_near is not None]
+    clock = [
+        (o.video, o.family, "peak", o.is_right_by_peak)
+        for o in outcomes
+        if o.is_right_by_peak is not None
+    ]
+    return ExamResult(
+        outcomes=tuple(outcomes),
+        accuracy=accuracy,
+        evidence=scores(near, "all"),
+        when_by_peak=tuple(s for s in scores(clock, "all") if s.family == "when"),
+    )
+
+
+_Mark = tuple[str, str, str, bool]
+"""Video, family, format, right or not."""
+
+
+def _scores(marks: Sequence[_Mark], wordings: str, num_rounds: int, seed: int) -> tuple[Score, ...]:
+    videos = list(dict.fromkeys(mark[0] for mark in marks))
+    scores: list[Score] = []
+    for format in dict.fromkeys(mark[2] for mark in marks):
+        of_format = [mark for mark in marks if mark[2] == format]
+        families = [f for f in FAMILIES if any(mark[1] == f for mark in of_format)]
+        right_VC = np.zeros((len(videos), len(families)))
+        asked_VC = np.zeros_like(right_VC)
+        for video, family, _, is_right in of_format:
+            place = (videos.index(video), families.index(family))
+            right_VC[place] += is_right
+            asked_VC[place] += 1
+        low, high = _intervals(right_VC, asked_VC, num_rounds, seed)
+        shares = right_VC.sum(0) / asked_VC.sum(0)
+        chances = [0.0 if format == "peak" else chance_of(family, format) for family in families]
+        rows = [*zip(families, shares, chances, asked_VC.T, strict=True)]
+        rows.append(("mean", shares.mean(), float(np.mean(chances)), asked_VC.sum(1)))
+        scores += [
+            Score(
+                family=family,
+                format=format,
+                wordings=wordings,
+                num_questions=int(asked_V.sum()),
+                num_videos=int((asked_V > 0).sum()),
+                share=float(share),
+                low=float(low[column]),
+                high=float(high[column]),
+                chance=chance,
+            )
+            for column, (family, share, chance, asked_V) in enumerate(rows)
+        ]
+    return tuple(scores)
+
+
+def _intervals(
+    right_VC: npt.NDArray[np.float64],
+    asked_VC: npt.NDArray[np.float64],
+    num_rounds: int,
+    seed: int,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Resample videos; return the 2.5 % and 97.5 % points (C + 1,), the families' mean last."""
+    num_videos = len(right_VC)
+    weights_RV = np.random.default_rng(seed).multinomial(
+        num_videos, np.full(num_videos, 1 / num_videos), size=num_rounds
+    )
+    asked_RC = weights_RV @ asked_VC
+    # A round may miss all videos of a rare family: it then says nothing about that family.
+    shares_RC = np.where(asked_RC > 0, weights_RV @ right_VC / np.maximum(asked_RC, 1), np.nan)
+    all_RC = np.concatenate([shares_RC, np.nanmean(shares_RC, axis=1, keepdims=True)], axis=1)
+    low, high = np.nanpercentile(all_RC, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def _table(result: ExamResult) -> str:
+    formats = list(dict.fromkeys(s.format for s in result.accuracy))
+    cells: dict[tuple[str, str, str], Score] = {
+        (s.family, s.format, s.wordings): s for s in (*result.accuracy, *result.evidence)
+    }
+    has_split = any(s.wordings == "unseen" for s in result.accuracy)
+    head = ["family", *(f"{f} accuracy | {f} n | {f} chance" for f in formats)]
+    head += [f"{f} seen / unseen" for f in formats if has_split] + ["peak within 2 s"]
+    lines = ["| " + " | ".join(head) + " |"]
+    lines.append("| --- " * (lines[0].count("|") - 1) + "|")
+    for family in (*FAMILIES, "mean"):
+        if not any((family, f, "all") in cells for f in formats):
+            continue
+        row = [family]
+        for format in formats:
+            row += _share_cells(cells.get((family, format, "all")))
+        for format in formats if has_split else ():
+            pair = (cells.get((family, format, w)) for w in ("seen", "unseen"))
+            row.append(" / ".join("-" if s is None else f"{s.share:.2f}" for s in pair))
+        peak = cells.get((family, "peak", "all"))
+        row.append("-" if peak is None else f"{peak.share:.2f}")
+        lines.append("| " + " | ".join(row) + " |")
+    for score in result.when_by_peak:
+        lines.append("")
+        lines.append(f"*when* by the peak's clock: {_with_interval(score)}")
+    return "\n".join(lines) + "\n"
+
+
+def _share_cells(score: Score | None) -> list[str]:
+    if score is None:
+        return ["-", "0", "-"]
+    return [_with_interval(score), str(score.num_questions), f"{score.chance:.2f}"]
+
+
+def _with_interval(score: Score) -> str:
+    return f"{score.share:.2f} [{score.low:.2f}, {score.high:.2f}]"
+
+
+def uniform_seconds(duration_seconds: int, count: int) -> npt.NDArray[np.int64]:
+    """List the ticks of `count` frames spread evenly from the first to the last."""
+    count = min(count, duration_seconds)
+    return np.floor(np.linspace(0, duration_seconds - 1, count)).astype(np.int64)
+
+
+def decayed_seconds(
+    duration_seconds: int, *, keep_ratio: int = 4, max_frames: int = 512
+) -> npt.NDArray[np.int64]:
+    """List the ticks that temporal forgetting keeps; nano has its own `max_frames`."""
+    count = max(1, min(max_frames, duration_seconds // keep_ratio))
+    return uniform_seconds(duration_seconds, count)
+
+
+def oracle_coverage(
+    videos: Iterable[ExamVideo[Video]],
+    schemes: Mapping[str, Callable[[int], npt.NDArray[np.int64]]],
+) -> dict[str, dict[str, float]]:
+    """Return which share of the questions a perfect reader of a few frames could answer.
+
+    A question counts as covered when every span of its evidence holds one of the frames; those
+    without evidence (absent shapes) are left out.
+
+    Args:
+        videos: with their questions.
+        schemes: name -> ticks of a video of so many seconds, for example `decayed_seconds`.
+    Returns: share by scheme, then by family, "all" included.
+    """
+    covered: dict[str, dict[str, list[bool]]] = {name: {} for name in schemes}
+    for video in videos:
+        for name, scheme in schemes.items():
+            seconds = scheme(video.duration_seconds)
+            for question in (q for q in video.questions if q.evidence):
+                is_covered = all(
+                    np.any((seconds >= s.start_seconds) & (seconds < s.end_seconds))
+                    for s in question.evidence
+                )
+                for key in (question.family, "all"):
+                    covered[name].setdefault(key, []).append(bool(is_covered))
+    return {
+        name: {family: float(np.mean(hits)) for family, hits in families.items()}
+        for name, families in covered.items()
+    }
