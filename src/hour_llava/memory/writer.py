@@ -14,7 +14,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +88,14 @@ class MemoryFileWriter:
         self._pending_thumbnails: list[tuple[float, bytes]] = []
         if resume:
             self._resume()
+        try:
+            self._open()
+        except BaseException:
+            if not self._times:
+                self._delete()
+            raise
+
+    def _open(self) -> None:
         with self._disk():
             self._require_room()
             self._file: BinaryIO = self.partial_path.open("r+b" if self._times else "wb")
@@ -181,8 +189,7 @@ class MemoryFileWriter:
     def discard(self) -> None:
         """Stop, and delete what was written."""
         self.close()
-        self.partial_path.unlink(missing_ok=True)
-        self.journal_path.unlink(missing_ok=True)
+        self._delete()
 
     def __enter__(self) -> MemoryFileWriter:
         return self
@@ -194,6 +201,11 @@ class MemoryFileWriter:
             if kind is None or not issubclass(kind, ResourceError):
                 self.commit()
             self.close()
+
+    def _delete(self) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.partial_path.unlink()
+            self.journal_path.unlink()
 
     def _identity(self) -> dict[str, Any]:
         layout = {"shape": list(self.shape), "dtype": DTYPE_NAMES[self.dtype]}
