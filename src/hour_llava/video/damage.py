@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from hour_llava.schema import DamagedSpan
 from hour_llava.video.plan import PacketTable, next_entry
@@ -18,8 +19,8 @@ class _Fault:
 class DamageLog:
     """Collects faults of packets; a fault spoils what is decoded from there to the next key frame.
 
-    Without times of their own, frames after a fault may also stand at wrong times: there a fault
-    reaches to the end of the file.
+    It spoils only its own frame if nothing refers to that. Without times of their own, frames
+    after a fault may also stand at wrong times: there it reaches to the end of the file.
     """
 
     def __init__(self, table: PacketTable, missing: tuple[DamagedSpan, ...] = ()) -> None:
@@ -28,12 +29,17 @@ class DamageLog:
 
     def add(self, number: int, reason: str) -> None:
         """Record that packet `number` could not be decoded as it should."""
-        faults = self._faults
-        if faults and faults[-1].first <= number < faults[-1].end:
+        if any(fault.first <= number < fault.end for fault in self._faults):
             return
-        has_times = self._table.has_own_times
-        end = next_entry(self._table, number) if has_times else len(self._table)
-        faults.append(_Fault(number, end, reason))
+        self._faults.append(_Fault(number, self._end(number), reason))
+
+    def _end(self, number: int) -> int:
+        table = self._table
+        if not table.has_own_times:
+            return len(table)
+        if table.is_reference_N is not None and not table.is_reference_N[number]:
+            return number + 1
+        return next_entry(table, number)
 
     def touches(self, number: int) -> bool:
         """Tell whether the frame of packet `number` may be spoilt."""
@@ -43,7 +49,8 @@ class DamageLog:
         """Leading pictures of the next key frame still refer to what came before it."""
         if number < fault.end:
             return False
-        return self._table.pts_N[number] >= self._table.pts_N[fault.end]
+        is_key = self._table.is_key_N[fault.end]
+        return not is_key or bool(self._table.pts_N[number] >= self._table.pts_N[fault.end])
 
     def spans(self) -> tuple[DamagedSpan, ...]:
         """List the damaged stretches of time, in order, overlapping ones merged."""
@@ -59,12 +66,11 @@ class DamageLog:
     def _span(self, fault: _Fault) -> DamagedSpan:
         table = self._table
         spoilt = [n for n in range(fault.first, fault.end) if table.is_presented_N[n]]
-        times = [table.seconds(n) for n in spoilt or [fault.first]]
-        if fault.end < len(table):
-            end = table.seconds(fault.end)
-        else:
-            end = max(times) + int(table.duration_N[fault.end - 1]) * table.time_base
-        start = max(min(times), 0)
+        last = max(spoilt or [fault.first], key=table.seconds)
+        start = max(min(map(table.seconds, spoilt or [fault.first])), Fraction(0))
+        end = table.seconds(last) + int(table.duration_N[last]) * table.time_base
+        if fault.end < len(table) and table.is_key_N[fault.end]:
+            end = max(end, table.seconds(fault.end))
         return DamagedSpan(
             start_seconds=float(start), end_seconds=float(max(start, end)), reason=fault.reason
         )

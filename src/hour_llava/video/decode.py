@@ -7,6 +7,7 @@ Frames are counted by rank: their place in presentation order.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +29,18 @@ from hour_llava.video.plan import DecodePlan, entry_packet, next_entry, plan_pac
 from hour_llava.video.sampling import check_sampling, frames_at_ticks, make_ticks
 
 PROGRESS_PACKETS = 64
+MAX_REORDERED_FRAMES = 16
+
+
+class _Run:
+    """The state of one pass of a decoder over planned packets."""
+
+    def __init__(self, stream: VideoStream, threads: int, outputs: Iterator[int]) -> None:
+        self.stream = stream
+        self.outputs = outputs  # numbers of the frames by order, for containers without times
+        self.in_flight: deque[int] = deque([0], maxlen=max(1, threads))
+        self.expected: list[int] = []  # a heap of ranks
+        self.entry_pts = np.iinfo(np.int64).min
 
 
 class PlannedDecode:
@@ -97,7 +110,7 @@ class PlannedDecode:
             return
         plan = plan_packets(self._table, wanted)
         index, shown = self._first_index, None
-        for rank, frame in self._decode(plan, self._threads):
+        for rank, frame in self._settled(plan):
             while index < self._ticks.count and self._rank_of_tick[index] < rank:
                 # The wanted frame did not come out: redo its GOP without skipping anything.
                 for rescued_rank, rescued in self._rescue(index, shown, (rank, frame)):
@@ -172,6 +185,26 @@ class PlannedDecode:
         for _ in range(index, stop):
             yield best
 
+    def _settled(self, plan: DecodePlan) -> Iterator[tuple[int, DecodedFrame]]:
+        """Yield the wanted frames, each once the pictures it may refer to are known to be sound.
+
+        A lost picture shows when a later one comes out, which may be after frames that refer to
+        it; the standards let at most 16 frames come out in between.
+        """
+        gop_N = np.cumsum(self._table.is_key_N)
+        held: deque[tuple[int, int, DecodedFrame]] = deque()
+        for count, (rank, frame) in enumerate(self._decode(plan, self._threads)):
+            number = int(self._number_of_rank[rank])
+            if plan.wanted_N[number]:
+                held.append((count, rank, frame))
+            while held and (
+                count - held[0][0] >= MAX_REORDERED_FRAMES
+                or gop_N[number] > gop_N[self._number_of_rank[held[0][1]]]
+            ):
+                yield held.popleft()[1:]
+        for _, rank, frame in held:
+            yield rank, frame
+
     def _decode(self, plan: DecodePlan, threads: int) -> Iterator[tuple[int, DecodedFrame]]:
         """Feed the planned packets and yield the presented frames with their ranks."""
         start = self._seekable_start(plan.first)
@@ -180,40 +213,62 @@ class PlannedDecode:
             context.thread_type = "AUTO"
             context.thread_count = threads
             context.open(strict=False)
-            in_flight: deque[int] = deque([plan.first], maxlen=max(1, context.thread_count))
-            number_of_output = iter(self._number_of_rank.tolist())
-            last_skip = ""
+            run = _Run(stream, context.thread_count, iter(self._number_of_rank.tolist()))
+            previous, last_skip = -1, ""
             for number, packet in self._packets(container, stream, start, plan):
+                if self._table.is_key_N[number] and number != previous + 1:
+                    run.entry_pts = int(self._table.pts_N[number])
+                    if previous >= 0 and self._table.needs_flush_N[number]:
+                        yield from self._feed(run, None)
+                        context.flush_buffers()
                 skip = "DEFAULT" if plan.wanted_N[number] else "NONREF"
                 if skip != last_skip:
                     context.skip_frame = last_skip = skip
-                packet.pts = number
-                in_flight.append(number)
-                yield from self._ranked(self._feed(stream, packet, in_flight[0]), number_of_output)
-            yield from self._ranked(self._feed(stream, None, in_flight[0]), number_of_output)
+                packet.pts = previous = number
+                self._expect(run, plan, number)
+                yield from self._feed(run, packet)
+            yield from self._feed(run, None)
+            self._miss(run, len(self._number_of_rank))
 
     def _feed(
-        self, stream: VideoStream, packet: Packet[VideoStream] | None, oldest: int
-    ) -> list[DecodedFrame]:
-        """Decode one packet; an error may stem from any of the packets in flight."""
-        try:
-            return stream.codec_context.decode(packet)  # pyright: ignore[reportUnknownMemberType]
-        except FFmpegError as error:
-            self._log.add(oldest, f"decoder: {error.strerror}")
-            return []
-
-    def _ranked(
-        self, frames: list[DecodedFrame], number_of_output: Iterator[int]
+        self, run: _Run, packet: Packet[VideoStream] | None
     ) -> Iterator[tuple[int, DecodedFrame]]:
+        """Decode one packet; an error may stem from any of the packets in flight."""
+        if packet is not None:
+            run.in_flight.append(packet.pts or 0)
+        try:
+            frames = run.stream.codec_context.decode(packet)  # pyright: ignore[reportUnknownMemberType]
+        except FFmpegError as error:
+            self._log.add(run.in_flight[0], f"decoder: {error.strerror}")
+            return
         for frame in frames:
-            number = frame.pts if self._table.has_own_times else next(number_of_output, None)
+            number = frame.pts if self._table.has_own_times else next(run.outputs, None)
             if number is None:
                 continue
-            if frame.is_corrupt:
+            if frame.is_corrupt and self._table.pts_N[number] >= run.entry_pts:
                 self._log.add(number, "decoder: frames with errors")
             rank = int(self._rank_of_number[number])
             if rank >= 0:
+                self._miss(run, rank)
                 yield rank, frame
+
+    def _expect(self, run: _Run, plan: DecodePlan, number: int) -> None:
+        """Note the rank of a packet that must give a frame.
+
+        NONREF may skip others silently, and pictures that lead an entry refer to what was skipped.
+        """
+        table, rank = self._table, int(self._rank_of_number[number])
+        is_certain = table.is_reference_N is not None or plan.wanted_N[number]
+        is_lead = table.pts_N[number] < run.entry_pts
+        if rank >= 0 and table.has_own_times and is_certain and not is_lead:
+            heapq.heappush(run.expected, rank)
+
+    def _miss(self, run: _Run, rank: int) -> None:
+        """Record the packets whose frames should have come out before the one of this rank."""
+        while run.expected and run.expected[0] <= rank:
+            missed = heapq.heappop(run.expected)
+            if missed < rank:
+                self._log.add(int(self._number_of_rank[missed]), "decoder: lost frames")
 
     def _packets(
         self, container: InputContainer, stream: VideoStream, start: int, plan: DecodePlan

@@ -22,13 +22,14 @@ from hour_llava.errors import BrokenVideoError
 from hour_llava.schema import DamagedSpan, VideoInfo
 from hour_llava.video.container import open_video
 from hour_llava.video.damage import DamageLog
-from hour_llava.video.h264 import is_clean_entry
+from hour_llava.video.nal_units import Entry, NalUnits
 from hour_llava.video.orientation import Orientation
 from hour_llava.video.plan import Flags, Ints, PacketTable
 
 ReportProgress = Callable[[float], None]
 PROGRESS_PACKETS = 256
 NO_TIME = np.iinfo(np.int64).min
+NAL_CODECS = ("h264", "hevc")
 VP8_IS_SHOWN = 0x10
 # Gaps between frames may differ by this much where a container rounds times to milliseconds.
 REGULAR_SECONDS = Fraction(25, 10_000)
@@ -73,6 +74,8 @@ class _Columns:
     duration: list[int] = field(default_factory=list[int])
     is_key: list[bool] = field(default_factory=list[bool])
     is_discarded: list[bool] = field(default_factory=list[bool])
+    needs_flush: list[bool] = field(default_factory=list[bool])
+    layer: list[int | None] = field(default_factory=list[int | None])
     corrupt: list[int] = field(default_factory=list[int])
 
     def add(self, packet: Packet[VideoStream]) -> None:
@@ -104,20 +107,21 @@ class _Scan:
 
     def read(self, report_progress: ReportProgress) -> None:
         """Fill the columns, the digest and the first frame."""
-        extradata = self.context.extradata or b""
-        is_h264 = self.stream.codec.canonical_name == "h264"
-        is_vp8 = self.stream.codec.canonical_name == "vp8"
-        columns = self.columns
+        columns, codec = self.columns, self.stream.codec.canonical_name
+        units = NalUnits(codec, self.context.extradata or b"") if codec in NAL_CODECS else None
         try:
             for packet in self.container.demux(self.stream):
                 if not packet.size:
                     continue
                 columns.add(packet)
-                data = memoryview(packet)
+                data = bytes(packet)
                 self.hash.update(data)
-                if is_h264 and columns.is_key[-1]:
-                    columns.is_key[-1] = is_clean_entry(data, extradata)
-                if is_vp8 and not data[0] & VP8_IS_SHOWN:
+                if units is not None:
+                    entry = units.entry(data) if columns.is_key[-1] else Entry.NONE
+                    columns.is_key[-1] = entry is not Entry.NONE
+                    columns.needs_flush.append(entry is Entry.FLUSHED)
+                    columns.layer.append(units.layer_above_references(data))
+                elif codec == "vp8" and not data[0] & VP8_IS_SHOWN:
                     columns.is_discarded[-1] = True
                 if len(columns.pts) % PROGRESS_PACKETS == 1:
                     report_progress(self._seconds_so_far())
@@ -219,7 +223,17 @@ class _Scan:
             duration_N=durations,
             is_key_N=is_key_N,
             is_presented_N=is_presented_N,
+            needs_flush_N=np.array(columns.needs_flush or [False] * len(columns.pts), np.bool_),
+            is_reference_N=self._references(),
+            has_skippable_leads=self.stream.codec.canonical_name == "hevc",
         )
+
+    def _references(self) -> Flags | None:
+        """Mark the packets that others may refer to, if the codec says it in its packets."""
+        if len(self.columns.layer) < len(self.columns.pts):
+            return None
+        highest = max((layer for layer in self.columns.layer if layer is not None), default=0)
+        return np.array([layer != highest for layer in self.columns.layer], np.bool_)
 
     def _has_own_times(self) -> bool:
         """Tell whether presentation times are stored, as far as formats are known to lie.

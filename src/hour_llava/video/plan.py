@@ -2,7 +2,7 @@
 
 N counts packets in decode order, R presented frames in presentation order. A wanted packet needs
 the packets from the key frame before it; the rest of its GOP after the last wanted frame is
-dropped, and packets that are not wanted are decoded only if others refer to them (NONREF).
+dropped, and packets that are not wanted are decoded only if others may refer to them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ class PacketTable:
 
     `has_own_times` is False where the container stores no presentation times (raw streams, H.264
     in AVI): then `pts_N` are times in order of presentation, to be matched with the frames as the
-    decoder puts them out.
+    decoder puts them out. `needs_flush_N` marks key packets that only a flushed decoder takes for
+    a new start (recovery points of H.264). `is_reference_N` is None where packets do not say
+    whether others refer to them, and only the decoder can skip those that are not needed.
+    `has_skippable_leads`: the frames after a key frame never refer to its leading pictures, and
+    bear their absence (HEVC).
     """
 
     time_base: Fraction
@@ -36,6 +40,9 @@ class PacketTable:
     duration_N: Ints
     is_key_N: Flags
     is_presented_N: Flags
+    needs_flush_N: Flags
+    is_reference_N: Flags | None = None
+    has_skippable_leads: bool = False
 
     def __len__(self) -> int:
         return len(self.pts_N)
@@ -93,7 +100,20 @@ def plan_packets(table: PacketTable, wanted: Iterable[int]) -> DecodePlan:
     keys_K = np.flatnonzero(table.is_key_N)
     for number in numbers.tolist():
         keep_N[entry_packet(table, keys_K, number) : number + 1] = True
+    if table.has_skippable_leads:
+        keep_N &= ~_leads_not_needed(table, keys_K, wanted_N)
+    if table.is_reference_N is not None:
+        keep_N &= table.is_reference_N | wanted_N
     return DecodePlan(keep_N=keep_N, wanted_N=wanted_N)
+
+
+def _leads_not_needed(table: PacketTable, keys_K: Ints, wanted_N: Flags) -> Flags:
+    """Mark the leading pictures of key frames whose leading pictures nobody wants."""
+    gop_N = np.cumsum(table.is_key_N) - 1
+    is_lead_N = (gop_N >= 0) & (table.pts_N < table.pts_N[keys_K[gop_N]])
+    needs_leads_K = np.zeros(len(keys_K), np.bool_)
+    needs_leads_K[gop_N[is_lead_N & wanted_N]] = True
+    return is_lead_N & ~needs_leads_K[gop_N]
 
 
 def entry_packet(table: PacketTable, keys_K: Ints, number: int) -> int:
