@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from transformers import AutoConfig, PreTrainedConfig
 
 from hour_llava.memory.forgetting import SpatialForgetting, TemporalForgetting
+from hour_llava.model.registration import register_auto_classes
 
 OptionScoring = Literal["letter", "likelihood"]
 ImageAspectRatio = Literal["anyres", "anyres_max_9", "pad"]
@@ -139,3 +140,6 @@ def _as_config(given: Any, default: dict[str, Any]) -> Any:
         return given
     values = dict(given)
     return AutoConfig.for_model(values.pop("model_type", default["model_type"]), **values)
+
+
+register_auto_classes()

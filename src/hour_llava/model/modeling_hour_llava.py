@@ -40,6 +40,7 @@ from hour_llava.model.memories import (
 )
 from hour_llava.model.outputs import PREFILL_INPUTS, Augmented, HourLlavaOutput, RowVisuals
 from hour_llava.model.pictures import Pictures, as_bool_mask
+from hour_llava.model.registration import register_auto_classes
 from hour_llava.model.rows import PackedRows, check_counts, pack_rows
 from hour_llava.model.visual_plan import (
     VisualPlan,
@@ -51,6 +52,7 @@ from hour_llava.model.visual_plan import (
 
 ENCODE_TOKENS = 24_576
 """Patches the tower takes at a time: 33 frames of so400m at 384."""
+
 
 class HourLlavaPreTrainedModel(PreTrainedModel):
     """What both model classes tell transformers about themselves."""
@@ -590,3 +592,6 @@ def _frames_of(memories: Sequence[AnyVideoMemory]) -> tuple[Tensor | None, ...]:
         m.tokens_MD.unflatten(0, (-1, m.tokens_per_frame)) if isinstance(m, VideoMemory) else None
         for m in memories
     )
+
+
+register_auto_classes()

@@ -24,6 +24,7 @@ from hour_llava.model.prompts import (
     insert_time_line,
     time_line,
 )
+from hour_llava.model.registration import register_auto_classes
 from hour_llava.model.video_processing_hour_llava import HourLlavaVideoProcessor
 from hour_llava.model.visual_plan import CellDraws, plan_images, plan_video
 
@@ -288,7 +289,9 @@ class HourLlavaProcessor(ProcessorMixin):
         draws = CellDraws(seed=seed)
         if num_frames is not None:
             if images:
-                raise ValueError(f"a prompt has a video and {len(images)} images; it may have one kind")
+                raise ValueError(
+                    f"a prompt has a video and {len(images)} images; it may have one kind"
+                )
             plan = plan_video(num_frames, self, draws, max_kept_frames=max_kept_frames)
             return plan.block_lengths
         if not images:
@@ -298,7 +301,9 @@ class HourLlavaProcessor(ProcessorMixin):
         if self._is_cut(len(images)):
             from hour_llava.model.image_geometry import sheet_tiles_wh
 
-            columns, rows = sheet_tiles_wh(images[0].size, self.image_grid_pinpoints, self.tile_size)
+            columns, rows = sheet_tiles_wh(
+                images[0].size, self.image_grid_pinpoints, self.tile_size
+            )
             num_tiles = [1 + columns * rows]
         return plan_images(sizes, num_tiles, self, draws).block_lengths
 
@@ -363,5 +368,8 @@ def _row_seed(seed: int, images: Sequence[Image.Image], video: Any) -> int:
     elif isinstance(video, Tensor):
         digest.update(str(tuple(video.shape)).encode())
         step = max(1, video.numel() // 65_536)
-        digest.update(video.flatten()[::step].float().cpu().numpy().tobytes())
+        digest.update(video.detach().flatten()[::step].float().cpu().numpy().tobytes())
     return int.from_bytes(digest.digest()[:8], "little") >> 1
+
+
+register_auto_classes()
