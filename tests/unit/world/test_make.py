@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -108,16 +107,29 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path):
     assert names(tmp_path) == set()
 
 
-def test_interrupted_runs_leave_no_final_file(tmp_path: Path):
-    command = ["world", "make", "--minutes", "600", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hour_llava.cli", *command], stderr=subprocess.PIPE, text=True
-    )
+def start_long_run(out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hour_llava.cli", "world", "make", "--minutes", "600"]
+    process = subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
-    while not (tmp_path / "video.mp4.partial").exists() and time.monotonic() < deadline:
+    while not (out / "video.mp4.partial").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
+    return process
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path):
+    process = start_long_run(tmp_path)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors.strip() == "hour-llava: interrupted"
     assert names(tmp_path) == set()
+
+
+def test_a_killed_run_leaves_no_finished_file_and_can_be_repeated(tmp_path: Path):
+    process = start_long_run(tmp_path)
+    process.kill()
+    process.communicate(timeout=30)
+    assert all(name.endswith(".partial") for name in names(tmp_path))
+    world = make_world(tmp_path, seconds=14, seed=1)
+    assert names(tmp_path) == FILES
+    assert read_world(tmp_path) == world
