@@ -169,7 +169,9 @@ def recorded_draws(case: Case, visuals: list[Visual], config: Any) -> list[list[
             own = [random_cells(1, side * side), random_cells(1, rows * columns)]
         draws.append(own)
     flat = [row for own in draws for draw in own for row in draw]
-    names = sorted((n for n in case.tensors if n.startswith("sampling")), key=lambda n: int(n[8:-8]))
+    names = sorted(
+        (n for n in case.tensors if n.startswith("sampling")), key=lambda n: int(n[8:-8])
+    )
     stored = [row.long() for name in names for row in case[name]]
     assert len(flat) == len(stored)
     assert all(torch.equal(a, b) for a, b in zip(flat, stored, strict=True))
