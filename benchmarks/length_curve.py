@@ -2,8 +2,8 @@
 
 Each point is a fresh process that writes a memory of random features to disk, opens it, and asks
 one question through the public `Assistant`. MemAug's share grows with the length (every kept token
-reads the whole memory); the language model's is constant from 2,048 frames on (34 minutes at 1 FPS),
-because no more than 512 frames are kept. Shapes: `nano` (the built-in model) and `half-billion`
+reads the whole memory); the language model's is constant from 2,048 frames on (34 minutes), because
+no more than 512 frames are kept. Shapes: `nano` (the built-in model) and `half-billion`
 (random weights: Qwen2-0.5B's shape, so400m's feature width, 64 cells a frame).
 
     python benchmarks/length_curve.py --shape nano
@@ -199,7 +199,7 @@ def main() -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", *sys.argv]),
         "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+            ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
         ).stdout.strip(),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "threads": os.environ.get("OMP_NUM_THREADS", "1"),
