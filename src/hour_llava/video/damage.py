@@ -27,19 +27,18 @@ class DamageLog:
         self._table, self._missing = table, missing
         self._faults: list[_Fault] = []
 
-    def add(self, number: int, reason: str) -> None:
-        """Record that packet `number` could not be decoded as it should."""
-        if any(fault.first <= number < fault.end for fault in self._faults):
-            return
-        self._faults.append(_Fault(number, self._end(number), reason))
+    def add(self, number: int, reason: str, *, others_are_lost: bool = False) -> None:
+        """Record that packet `number`, or also unseen ones around it, cannot be decoded."""
+        end = self._end(number, is_alone=not others_are_lost)
+        if not any(fault.first <= number and end <= fault.end for fault in self._faults):
+            self._faults.append(_Fault(number, end, reason))
 
-    def _end(self, number: int) -> int:
+    def _end(self, number: int, *, is_alone: bool) -> int:
         table = self._table
         if not table.has_own_times:
             return len(table)
-        if table.is_reference_N is not None and not table.is_reference_N[number]:
-            return number + 1
-        return next_entry(table, number)
+        is_unreferenced = table.is_reference_N is not None and not table.is_reference_N[number]
+        return number + 1 if is_alone and is_unreferenced else next_entry(table, number)
 
     def touches(self, number: int) -> bool:
         """Tell whether the frame of packet `number` may be spoilt."""

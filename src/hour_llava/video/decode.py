@@ -40,7 +40,7 @@ class _Run:
         self.outputs = outputs  # numbers of the frames by order, for containers without times
         self.in_flight: deque[int] = deque([0], maxlen=max(1, threads))
         self.expected: list[int] = []  # a heap of ranks
-        self.entry_pts = np.iinfo(np.int64).min
+        self.entries: set[int] = set()  # key packets before which packets were left out
 
 
 class PlannedDecode:
@@ -64,6 +64,8 @@ class PlannedDecode:
         self._number_of_rank = table.presentation_order()
         self._rank_of_number = np.full(len(table), -1, np.int64)
         self._rank_of_number[self._number_of_rank] = np.arange(len(self._number_of_rank))
+        numbers_N = np.where(table.is_key_N, np.arange(len(table)), -1)
+        self._key_of_number = np.maximum.accumulate(numbers_N)
         self._ticks = make_ticks(
             sampling,
             last_seconds=table.seconds(int(self._number_of_rank[-1])),
@@ -191,7 +193,6 @@ class PlannedDecode:
         A lost picture shows when a later one comes out, which may be after frames that refer to
         it; the standards let at most 16 frames come out in between.
         """
-        gop_N = np.cumsum(self._table.is_key_N)
         held: deque[tuple[int, int, DecodedFrame]] = deque()
         for count, (rank, frame) in enumerate(self._decode(plan, self._threads)):
             number = int(self._number_of_rank[rank])
@@ -199,7 +200,7 @@ class PlannedDecode:
                 held.append((count, rank, frame))
             while held and (
                 count - held[0][0] >= MAX_REORDERED_FRAMES
-                or gop_N[number] > gop_N[self._number_of_rank[held[0][1]]]
+                or self._key_of_number[number] > self._number_of_rank[held[0][1]]
             ):
                 yield held.popleft()[1:]
         for _, rank, frame in held:
@@ -217,7 +218,7 @@ class PlannedDecode:
             previous, last_skip = -1, ""
             for number, packet in self._packets(container, stream, start, plan):
                 if self._table.is_key_N[number] and number != previous + 1:
-                    run.entry_pts = int(self._table.pts_N[number])
+                    run.entries.add(number)
                     if previous >= 0 and self._table.needs_flush_N[number]:
                         yield from self._feed(run, None)
                         context.flush_buffers()
@@ -245,7 +246,7 @@ class PlannedDecode:
             number = frame.pts if self._table.has_own_times else next(run.outputs, None)
             if number is None:
                 continue
-            if frame.is_corrupt and self._table.pts_N[number] >= run.entry_pts:
+            if frame.is_corrupt and not self._is_broken_lead(run, number):
                 self._log.add(number, "decoder: frames with errors")
             rank = int(self._rank_of_number[number])
             if rank >= 0:
@@ -255,13 +256,18 @@ class PlannedDecode:
     def _expect(self, run: _Run, plan: DecodePlan, number: int) -> None:
         """Note the rank of a packet that must give a frame.
 
-        NONREF may skip others silently, and pictures that lead an entry refer to what was skipped.
+        NONREF may skip others silently.
         """
         table, rank = self._table, int(self._rank_of_number[number])
         is_certain = table.is_reference_N is not None or plan.wanted_N[number]
-        is_lead = table.pts_N[number] < run.entry_pts
-        if rank >= 0 and table.has_own_times and is_certain and not is_lead:
+        is_counted = rank >= 0 and table.has_own_times and is_certain
+        if is_counted and not self._is_broken_lead(run, number):
             heapq.heappush(run.expected, rank)
+
+    def _is_broken_lead(self, run: _Run, number: int) -> bool:
+        """Tell whether a frame leads a key frame and refers to what was left out before that."""
+        key = int(self._key_of_number[number])
+        return key in run.entries and bool(self._table.pts_N[number] < self._table.pts_N[key])
 
     def _miss(self, run: _Run, rank: int) -> None:
         """Record the packets whose frames should have come out before the one of this rank."""

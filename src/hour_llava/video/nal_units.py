@@ -15,6 +15,9 @@ H264_LAST_SLICE = 5
 HEVC_LAST_SLICE, HEVC_LAST_UNREFERENCED = 31, 14
 RECOVERY_POINT = 6
 MAX_SEI_BYTES = 4096
+# Some muxers leave a few zeros of padding behind a unit.
+MAX_TRAILING_ZEROS = 8
+UNWRITTEN_BYTES = 16
 
 
 class Entry(Enum):
@@ -64,6 +67,32 @@ class NalUnits:
                 return None if unit[0] & 0x60 else 0
         return None
 
+    def is_intact(self, packet: bytes) -> bool:
+        """Tell whether the units fill their packet, and no picture's data holds a run of zeros.
+
+        The standards forbid three zero bytes in a unit, so that unwritten stretches of a file
+        show, which a decoder may take for a picture.
+        """
+        if not self._length_bytes:
+            return _has_no_unwritten_stretch(packet)
+        position, length_bytes = 0, self._length_bytes
+        while position + length_bytes <= len(packet):
+            start = position + length_bytes
+            position = start + int.from_bytes(packet[position:start], "big")
+            if position > len(packet) or (
+                self._is_picture(packet[start : start + 1])
+                and packet.find(b"\0\0\0", start, position - MAX_TRAILING_ZEROS) >= 0
+            ):
+                return False
+        return position == len(packet)
+
+    def _is_picture(self, header: bytes) -> bool:
+        if not header:
+            return False
+        if self._is_hevc:
+            return header[0] >> 1 & 63 <= HEVC_LAST_SLICE
+        return H264_SLICE <= header[0] & 31 <= H264_LAST_SLICE
+
     def _split(self, packet: bytes) -> Iterator[bytes]:
         if self._length_bytes:
             return _units_after_lengths(packet, self._length_bytes)
@@ -97,6 +126,13 @@ def _units_after_start_codes(packet: bytes) -> Iterator[bytes]:
         end = following if following >= 0 else len(packet)
         yield packet[position + 3 : min(end, position + 3 + MAX_SEI_BYTES)]
         position = following
+
+
+def _has_no_unwritten_stretch(packet: bytes) -> bool:
+    """Look for zeros that are neither padding at the end nor followed by a start code."""
+    start = packet.find(bytes(UNWRITTEN_BYTES))
+    rest = packet[start:].lstrip(b"\0") if start >= 0 else b""
+    return not rest or rest[0] == 1
 
 
 def _recovery_frame_count(sei: bytes) -> int | None:

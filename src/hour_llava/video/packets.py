@@ -33,6 +33,8 @@ NAL_CODECS = ("h264", "hevc")
 VP8_IS_SHOWN = 0x10
 # Gaps between frames may differ by this much where a container rounds times to milliseconds.
 REGULAR_SECONDS = Fraction(25, 10_000)
+# With a larger share of longer gaps between frames a stream is of variable rate, not full of holes.
+MAX_HOLES = 0.05
 RAW_FORMATS = frozenset({"h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "cavsvideo", "h263"})
 
 
@@ -77,6 +79,7 @@ class _Columns:
     needs_flush: list[bool] = field(default_factory=list[bool])
     layer: list[int | None] = field(default_factory=list[int | None])
     corrupt: list[int] = field(default_factory=list[int])
+    invalid: list[int] = field(default_factory=list[int])
 
     def add(self, packet: Packet[VideoStream]) -> None:
         self.pts.append(NO_TIME if packet.pts is None else packet.pts)
@@ -121,6 +124,8 @@ class _Scan:
                     columns.is_key[-1] = entry is not Entry.NONE
                     columns.needs_flush.append(entry is Entry.FLUSHED)
                     columns.layer.append(units.layer_above_references(data))
+                    if not units.is_intact(data):
+                        columns.invalid.append(len(columns.pts) - 1)
                 elif codec == "vp8" and not data[0] & VP8_IS_SHOWN:
                     columns.is_discarded[-1] = True
                 if len(columns.pts) % PROGRESS_PACKETS == 1:
@@ -175,7 +180,11 @@ class _Scan:
         mean_gap = Fraction(int(gaps.sum()), len(gaps)) if len(gaps) else Fraction(last_duration)
         log = DamageLog(table, self._missing(table, duration))
         for number in self.columns.corrupt:
-            log.add(number, "packet marked as corrupt by its container")
+            log.add(number, "the container has lost data", others_are_lost=True)
+        for number in self._before_holes(table):
+            log.add(number, "frames are missing", others_are_lost=True)
+        for number in self.columns.invalid:
+            log.add(number, "packets without valid data")
         info = VideoInfo(
             path=self.name,
             container=self.container.format.name,
@@ -279,6 +288,20 @@ class _Scan:
         self.hash.update(np.where(table.is_presented_N, milliseconds_N, -1).astype("<i8").tobytes())
         self.hash.update(repr(orientation).encode())
         return self.hash.hexdigest()[:32]
+
+    def _before_holes(self, table: PacketTable) -> list[int]:
+        """Find the packets after which a transport stream of constant rate has a hole.
+
+        Transport streams lose packets on their way, and often nothing else tells.
+        """
+        order = table.presentation_order()
+        gaps = np.diff(table.pts_N[order])
+        if self.container.format.name != "mpegts" or not len(gaps):
+            return []
+        usual = np.median(gaps)
+        is_hole = gaps > 1.5 * usual
+        is_constant_rate = is_hole.mean() < MAX_HOLES
+        return order[:-1][is_hole].tolist() if is_constant_rate else []
 
     def _missing(self, table: PacketTable, duration: Fraction) -> tuple[DamagedSpan, ...]:
         """Report what is known to have been there: an index longer than the file, an error."""
