@@ -35,7 +35,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "vocab_size": len(tokenizer),
-            "max_position_embeddings": 4096,
+            "max_position_embeddings": 2048,
             **text,
         },
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),

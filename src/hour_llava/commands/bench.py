@@ -123,7 +123,7 @@ def _random_memory(assistant: Assistant, num_frames: int) -> MemoryRepository:
 
     from hour_llava.memory.repository import MemoryRepository
 
-    shape = (num_frames, assistant.tokens_per_frame, assistant.feature_size)
+    shape = (num_frames, assistant.encoder.tokens_per_frame, assistant.encoder.feature_size)
     features = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
     return MemoryRepository(features_FPD=features.half(), times_F=torch.arange(num_frames).double())
 

@@ -18,7 +18,9 @@ from torch import Tensor
 from hour_llava.errors import QuestionError
 from hour_llava.memory.repository import MemoryRepository
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from hour_llava.model.outputs import Augmented
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
+from hour_llava.model.scoring import option_log_likelihoods
 from hour_llava.session.answer import UNSURE, Answer
 from hour_llava.session.budget import memory_bytes_within
 from hour_llava.session.evidence import find_spans
@@ -65,23 +67,17 @@ def answer_question(
     asked = with_letters(question, options) if by_letter else question
     prompt = _prompt(processor, asked)
     inputs = processor(text=prompt, video_features=[memory], seed=seed)
-    input_ids, attention = inputs["input_ids"], inputs["attention_mask"]
-    _require_room(config, input_ids.shape[1], max_new_tokens)
+    inputs = {name: _placed(value, model.device) for name, value in inputs.items()}
+    num_tokens = inputs["input_ids"].shape[1]
+    _require_room(config, processor, num_tokens, max_new_tokens)
     budget = None
     if max_memory is not None:
-        budget = memory_bytes_within(max_memory, model, memory, input_ids.shape[1])
+        budget = memory_bytes_within(max_memory, model, memory, num_tokens)
     begin = time.monotonic()
-    pictures = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
-    augmented = model.augment(
-        input_ids.to(model.device),
-        attention.to(model.device),
-        evidence=wants_evidence,
-        max_memory_bytes=budget,
-        **pictures,
-    )
+    augmented = model.augment(**inputs, evidence=wants_evidence, max_memory_bytes=budget)
     _wait_for(model.device)
     middle = time.monotonic()
-    speaker = _Speaker(model, processor, input_ids, attention, augmented.tokens_SD)
+    speaker = _Speaker(model, processor, inputs, augmented)
     if by_letter:
         said = speaker.choose_letter(options)
     elif options:
@@ -118,20 +114,20 @@ class _Speaker:
         self,
         model: HourLlavaForConditionalGeneration,
         processor: HourLlavaProcessor,
-        input_ids: Tensor,
-        attention: Tensor,
-        augmented: Tensor,
+        inputs: dict[str, Any],
+        augmented: Augmented,
     ) -> None:
-        self._model, self._tokenizer = model, processor.tokenizer
+        self._model, self._processor, self._inputs = model, processor, inputs
+        self._augmented = augmented
         self._prompt: dict[str, Any] = {
-            "input_ids": input_ids.to(model.device),
-            "attention_mask": attention.to(model.device),
-            "augmented_tokens": augmented,
+            "input_ids": inputs["input_ids"],
+            "attention_mask": inputs["attention_mask"],
+            "augmented_tokens": augmented.tokens_SD,
         }
 
     def speak(self, max_new_tokens: int) -> _Said:
         """Generate greedily; the confidence covers the end of the answer, if it was reached."""
-        out = self._model.generate(
+        out: Any = self._model.generate(  # pyright: ignore[reportAttributeAccessIssue]
             **self._prompt,
             do_sample=False,
             num_beams=1,
@@ -144,54 +140,36 @@ class _Speaker:
             logits[0].float().log_softmax(-1)[token].item()
             for logits, token in zip(out.logits, new_ids, strict=True)
         ]
-        text = self._tokenizer.decode(new_ids, skip_special_tokens=True).strip()
+        text = self._processor.decode(new_ids, skip_special_tokens=True).strip()
         return _Said(text=text, confidence=math.exp(sum(log_probs) / max(1, len(log_probs))))
 
     def choose_letter(self, options: Sequence[str]) -> _Said:
         """Compare the probabilities of the letters as the answer's first token."""
         logits_V = self._model(**self._prompt, logits_to_keep=1).logits[0, -1].float()
-        letters = [self._first_token(letter) for letter in LETTERS[: len(options)]]
+        letters = [self._tokens(letter)[0] for letter in LETTERS[: len(options)]]
         scores = logits_V[letters].softmax(-1).tolist()
         best = max(range(len(options)), key=scores.__getitem__)
         return _Said(text=options[best], confidence=scores[best], option_scores=tuple(scores))
 
     def choose_option(self, options: Sequence[str]) -> _Said:
         """Compare the probabilities of the options as whole answers to the open question."""
-        prefill = self._model(**self._prompt, logits_to_keep=1, use_cache=True)
-        totals: list[float] = []
-        means: list[float] = []
-        for option in options:
-            log_probs = self._log_probs(prefill, self._answer_ids(option))
-            totals.append(sum(log_probs))
-            means.append(sum(log_probs) / len(log_probs))
-        scores = torch.tensor(totals, dtype=torch.float64).softmax(-1).tolist()
-        best = max(range(len(options)), key=scores.__getitem__)
+        totals_n = option_log_likelihoods(
+            self._model, self._processor, self._inputs, options, augmented=self._augmented
+        )
+        best = int(totals_n.argmax())
+        num_tokens = 1 + len(self._tokens(options[best]))  # and the answer's end
         return _Said(
-            text=options[best], confidence=math.exp(means[best]), option_scores=tuple(scores)
+            text=options[best],
+            confidence=math.exp(float(totals_n[best]) / num_tokens),
+            option_scores=tuple(totals_n.double().softmax(-1).tolist()),
         )
 
-    def _log_probs(self, prefill: Any, ids: list[int]) -> list[float]:
-        """Return the log-probability of each token of an answer behind the prompt."""
-        logits = prefill.logits[0, -1:]
-        if len(ids) > 1:
-            given = torch.tensor([ids[:-1]], device=self._model.device)
-            cache = prefill.past_key_values
-            out = self._model(input_ids=given, past_key_values=cache, use_cache=True)
-            cache.crop(-given.shape[1])  # the next option stands behind the prompt again
-            logits = torch.cat([logits, out.logits[0]])
-        log_probs = logits.float().log_softmax(-1)
-        return [log_probs[place, token].item() for place, token in enumerate(ids)]
-
-    def _answer_ids(self, option: str) -> list[int]:
-        ids = self._tokenizer(option, add_special_tokens=False)["input_ids"]
-        return [*ids, self._tokenizer.eos_token_id]
-
-    def _first_token(self, text: str) -> int:
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"][0]
+    def _tokens(self, text: str) -> list[int]:
+        return self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _prompt(processor: HourLlavaProcessor, text: str) -> str:
-    content = [{"type": "video"}, {"type": "text", "text": text}]
+    content: Any = [{"type": "video"}, {"type": "text", "text": text}]
     return processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
@@ -201,9 +179,11 @@ def _spans(mass_F: np.ndarray, times_F: np.ndarray, memory: MemoryRepository) ->
     return find_spans(mass_F, times_F, frame_seconds=1 / memory.sampling.fps)
 
 
-def _require_room(config: Any, num_tokens: int, max_new_tokens: int) -> None:
+def _require_room(
+    config: Any, processor: HourLlavaProcessor, num_tokens: int, max_new_tokens: int
+) -> None:
     """Refuse a prompt that is longer than the language model can read."""
-    room = config.text_config.max_position_embeddings
+    room = min(config.text_config.max_position_embeddings, processor.tokenizer.model_max_length)
     if num_tokens + max_new_tokens > room:
         raise QuestionError(
             f"the video and the question take {num_tokens:,} tokens and the answer up to "
@@ -219,6 +199,10 @@ def _is_unsure(config: Any, processor: HourLlavaProcessor, question: str, said: 
     ids = processor.tokenizer(question, add_special_tokens=False)["input_ids"]
     is_foreign = unknown is not None and ids.count(unknown) > _MAX_UNKNOWN_SHARE * len(ids)
     return is_foreign or not said.text or said.confidence < config.abstain_below
+
+
+def _placed(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _wait_for(device: torch.device) -> None:

@@ -52,7 +52,8 @@ def load(
     num_parameters = sum(weight.numel() for weight in model.parameters())
     if wanted is None and num_parameters < _SMALL_PARAMETERS:
         model = model.float()
-    return Assistant(model.to(chosen).eval(), processor, name=Path(name).name or name)
+    model.to(chosen)  # pyright: ignore[reportArgumentType] - a decorated method
+    return Assistant(model.eval(), processor, name=Path(name).name or name)
 
 
 class Assistant:

@@ -231,9 +231,13 @@ def _encode_all(
     thumbnails: list[tuple[float, bytes]] = []
 
     def flush() -> None:
+        begin = time.monotonic()
         writer.add(encoder.encode(torch.cat(pixels)), times, tuple(thumbnails))
         run.num_encoded += len(times)
-        pixels.clear(), times.clear(), thumbnails.clear()
+        run.encode_seconds += time.monotonic() - begin
+        for given in (pixels, times, thumbnails):
+            given.clear()
+        run.report(writer.num_frames)
 
     group_frames = encoder.group_frames(reader.info.width * reader.info.height * 3)
     for frames in _groups(_timed(reader, run), group_frames):
@@ -246,15 +250,11 @@ def _encode_all(
             if frame.index % stride == 0
         ]
         damage_log.add([frame.tick_seconds for frame in frames if frame.is_damaged])
+        run.encode_seconds += time.monotonic() - begin
         if len(times) >= encoder.batch_frames:
             flush()
-        run.encode_seconds += time.monotonic() - begin
-        run.report(writer.num_frames)
     if times:
-        begin = time.monotonic()
         flush()
-        run.encode_seconds += time.monotonic() - begin
-        run.report(writer.num_frames)
 
 
 def _timed(reader: FrameReader, run: _Run) -> Iterator[VideoFrame]:
