@@ -58,17 +58,18 @@ class LayerReading:
     @torch.no_grad()
     def add_chunk(self, q_BKGNE: Tensor, k_BMKE: Tensor, offset: int) -> None:
         """Weigh one chunk, which begins at token `offset` of the memory."""
-        q_KGRE = q_BKGNE[0, :, :, self.rows_R]
-        k_KmE = k_BMKE[0].transpose(0, 1)
-        E = q_KGRE.shape[-1]
-        scores = (q_KGRE.flatten(1, 2).float() @ k_KmE.float().transpose(1, 2)) / math.sqrt(E)
-        lse = scores.logsumexp(-1)
-        weight = scores.sub_(lse[..., None]).exp_()
         P = self.evidence.tokens_per_frame
         lead = offset % P
-        tail = -(lead + weight.shape[-1]) % P
-        mass_KnF = F.pad(weight, (lead, tail)).unflatten(-1, (-1, P)).sum(-1)
-        self.chunks.append((offset // P, mass_KnF, lse))
+        tail = -(lead + k_BMKE.shape[1]) % P
+        masses: list[Tensor] = []
+        lses: list[Tensor] = []
+        for q_GNE, k_mE in zip(q_BKGNE[0], k_BMKE[0].unbind(1), strict=True):
+            q_rE = q_GNE[:, self.rows_R].flatten(0, 1).float() / math.sqrt(q_GNE.shape[-1])
+            scores = q_rE @ k_mE.float().T
+            lses.append(scores.logsumexp(-1))
+            weight = scores.sub_(lses[-1][:, None]).exp_()
+            masses.append(F.pad(weight, (lead, tail)).unflatten(-1, (-1, P)).sum(-1))
+        self.chunks.append((offset // P, torch.stack(masses), torch.stack(lses)))
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -23,6 +23,7 @@ from hour_llava.memory.attention import (
     attend,
     attend_folded_with_lse,
     fold_groups,
+    heads_first,
     partial_rotary_tables,
     rotate,
     unfold_groups,
@@ -106,7 +107,7 @@ class CrossAttention(nn.Module):
             k, v = self._keys_and_values(
                 tokens_mD[None], plan.make_tables(positions_m.to(folded.device))
             )
-            running.add(*attend_folded_with_lse(folded, k.transpose(1, 2), v.transpose(1, 2)))
+            running.add(*attend_folded_with_lse(folded, heads_first(k), heads_first(v)))
             if reading is not None:
                 reading.add_chunk(folded.unflatten(2, (-1, n)), k, offset)
             offset += len(tokens_mD)
