@@ -23,6 +23,7 @@ from hour_llava.errors import (
 )
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+EBML_ID, SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 # Playlists would make the library open other files, or the network, in the user's name.
 PLAYLIST_FORMATS = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
 
@@ -35,6 +36,8 @@ def check_path(path: str | os.PathLike[str]) -> str:
         BrokenVideoError: Zero bytes.
     """
     name = os.fspath(path)
+    if not name:
+        raise VideoNotFoundError("the path is empty; name a video file")
     try:
         status = Path(name).stat()
     except (OSError, ValueError) as error:
@@ -102,9 +105,25 @@ def _unreadable(name: str) -> VideoError:
             f"{name} is an mp4 without a usable index (moov): its recording or download did not "
             "finish; copy it again or repair it"
         )
-    if head.startswith((b"\x1a\x45\xdf\xa3", b"RIFF")):
+    if head.startswith((EBML_ID, b"RIFF")):
         return BrokenVideoError(f"{name} is a media file with a damaged header; copy it again")
     return NoVideoStreamError(f"{name} is not a video file that FFmpeg knows; check the file")
+
+
+def num_missing_bytes(name: str) -> int:
+    """Say how many bytes a Matroska file promises and does not have; 0 for other formats."""
+    with Path(name).open("rb") as file:
+        head = file.read(4096)
+    position = head.find(SEGMENT_ID)
+    if not head.startswith(EBML_ID) or not 0 <= position < len(head) - 12:
+        return 0
+    first = position + len(SEGMENT_ID)
+    num_size_bytes = 9 - head[first].bit_length()
+    written = int.from_bytes(head[first : first + num_size_bytes], "big")
+    size = written & (1 << 7 * num_size_bytes) - 1
+    is_unknown = size == (1 << 7 * num_size_bytes) - 1
+    promised = 0 if is_unknown else first + num_size_bytes + size
+    return max(0, promised - Path(name).stat().st_size)
 
 
 def _choose_stream(name: str, container: InputContainer) -> VideoStream:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -20,7 +21,7 @@ from av.video.stream import VideoStream
 
 from hour_llava.errors import BrokenVideoError
 from hour_llava.schema import DamagedSpan, VideoInfo
-from hour_llava.video.container import open_video
+from hour_llava.video.container import num_missing_bytes, open_video
 from hour_llava.video.damage import DamageLog
 from hour_llava.video.nal_units import Entry, NalUnits
 from hour_llava.video.orientation import Orientation
@@ -34,7 +35,7 @@ VP8_IS_SHOWN = 0x10
 # Gaps between frames may differ by this much where a container rounds times to milliseconds.
 REGULAR_SECONDS = Fraction(25, 10_000)
 # With a larger share of longer gaps between frames a stream is of variable rate, not full of holes.
-MAX_HOLES = 0.05
+MAX_HOLES = 0.2
 RAW_FORMATS = frozenset({"h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "cavsvideo", "h263"})
 
 
@@ -298,23 +299,27 @@ class _Scan:
         gaps = np.diff(table.pts_N[order])
         if self.container.format.name != "mpegts" or not len(gaps):
             return []
-        usual = np.median(gaps)
-        is_hole = gaps > 1.5 * usual
-        is_constant_rate = is_hole.mean() < MAX_HOLES
-        return order[:-1][is_hole].tolist() if is_constant_rate else []
+        is_hole = gaps > 1.5 * np.median(gaps)
+        others = gaps[~is_hole]
+        is_constant_rate = (others.max() - others.min()) * self.time_base <= REGULAR_SECONDS
+        if not is_constant_rate or is_hole.mean() > MAX_HOLES:
+            return []
+        return order[:-1][is_hole].tolist()
 
     def _missing(self, table: PacketTable, duration: Fraction) -> tuple[DamagedSpan, ...]:
         """Report what is known to have been there: an index longer than the file, an error."""
         num_promised = len(self.stream.index_entries)
-        is_cut_off = "mov" in self.container.format.name and num_promised > len(table)
-        if not is_cut_off and self.read_error is None:
-            return ()
-        promised = Fraction(self.stream.duration or 0) * self.time_base
-        reason = f"reading stopped: {self.read_error}"
-        if is_cut_off:
+        if "mov" in self.container.format.name and num_promised > len(table):
             reason = f"the file ends early: {len(table)} of {num_promised} packets are there"
-        end = float(max(duration, promised))
-        return (DamagedSpan(start_seconds=float(duration), end_seconds=end, reason=reason),)
+        elif num_bytes := num_missing_bytes(self.name):
+            reason = f"the file ends early: {num_bytes} bytes are not there"
+        elif self.read_error is not None:
+            reason = f"reading stopped: {self.read_error}"
+        else:
+            return ()
+        promised = float((self.container.duration or 0) / av.time_base)
+        start, end = float(duration), max(float(duration), promised)
+        return (DamagedSpan(start_seconds=start, end_seconds=end, reason=reason),)
 
 
 def _last_duration(table: PacketTable, number: int, gaps: Ints) -> int:
