@@ -8,9 +8,11 @@ and a reader can take any frames without the rest. Documented in docs/memory_fil
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +50,9 @@ class FeatureFile:
     the whole window as a tensor whose pages the system loads on use.
     """
 
-    def __init__(self, path: Path, fd: _OpenFile, shape: tuple[int, int, int], dtype: torch.dtype):
+    def __init__(
+        self, path: Path, fd: _OpenFile, shape: tuple[int, int, int], dtype: torch.dtype
+    ) -> None:
         self.path, self.shape, self.dtype = path, shape, dtype
         self._fd = fd
         self._first = 0
@@ -90,7 +94,7 @@ class FeatureFile:
 class _OpenFile:
     """A file descriptor that closes with its last user; a replaced file stays readable."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
     def __del__(self) -> None:
@@ -148,11 +152,16 @@ def open_memory_file(path: Path) -> MemoryFile:
             what was found and expected, and what to do.
     """
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            raise OSError(errno.EINVAL, f"it is {kind}")
         opened = _OpenFile(path)
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
     except OSError as error:
-        raise MemoryFileError(f"{path}: cannot be opened: {error.strerror}") from error
+        raise MemoryFileError(
+            f"{path}: cannot be opened: {error.strerror or error}; name a file made by "
+            "`hour-llava remember`"
+        ) from error
     tensors, document = _read_document(path, opened)
     try:
         header = header_from_json(document["header"])
@@ -250,7 +259,7 @@ def _features(path: Path, opened: _OpenFile, entry: dict[str, Any]) -> FeatureFi
 class _TensorReader:
     """Reads the small tensors of a file."""
 
-    def __init__(self, path: Path, opened: _OpenFile, tensors: dict[str, Any]):
+    def __init__(self, path: Path, opened: _OpenFile, tensors: dict[str, Any]) -> None:
         self.path, self.opened, self.tensors = path, opened, tensors
 
     def raw(self, name: str) -> bytes:

@@ -44,7 +44,9 @@ from hour_llava.memory.plan import (
 class SelfAttention(nn.Module):
     """Let text and visual queries of a sequence read each other, in both directions."""
 
-    def __init__(self, *, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int):
+    def __init__(
+        self, *, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int
+    ) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim
         self.qkv_proj = nn.Linear(hidden_size, (num_heads + 2 * num_kv_heads) * head_dim)
@@ -66,7 +68,9 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Let the queries of a sequence read its memory."""
 
-    def __init__(self, *, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int):
+    def __init__(
+        self, *, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int
+    ) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim
         self.q_proj = nn.Linear(hidden_size, num_heads * head_dim)
@@ -119,7 +123,7 @@ class CrossAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with an exact GELU between them."""
 
-    def __init__(self, *, hidden_size: int):
+    def __init__(self, *, hidden_size: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(hidden_size, 4 * hidden_size)
         self.fc2 = nn.Linear(4 * hidden_size, hidden_size)
@@ -132,7 +136,9 @@ class FeedForward(nn.Module):
 class MemAugLayer(nn.Module):
     """Self-attention, cross-attention and feed-forward, each followed by its norm."""
 
-    def __init__(self, *, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int):
+    def __init__(
+        self, *, hidden_size: int, num_heads: int, num_kv_heads: int, head_dim: int
+    ) -> None:
         super().__init__()
         sizes = {"hidden_size": hidden_size, "num_heads": num_heads}
         sizes |= {"num_kv_heads": num_kv_heads, "head_dim": head_dim}
@@ -173,7 +179,7 @@ class MemAug(nn.Module):
         head_dim: int | None = None,
         rotary_share: float = 0.5,
         log_n_reference: int | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if num_heads % num_key_value_heads:
             raise ValueError(

@@ -46,7 +46,7 @@ class MemoryRepository:
         times_F: Tensor | Sequence[float],
         header: MemoryHeader | None = None,
         thumbnails: Thumbnails = (),
-    ):
+    ) -> None:
         self._features = features_FPD
         self.times_F = torch.as_tensor(times_F, dtype=torch.float64)
         self.header = header or MemoryHeader()

@@ -70,7 +70,7 @@ class MemoryFileWriter:
         commit_every: int = 64,
         resume: bool = True,
         suffix: str = ".partial",
-    ):
+    ) -> None:
         if dtype not in DTYPE_NAMES:
             raise ValueError(f"features of {dtype} cannot be stored, {list(DTYPE_NAMES)} can")
         self.path = Path(path)

@@ -215,6 +215,9 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         MemoryRepository.open(tmp_path / "none.hlm")
     with pytest.raises(MemoryFileError, match="it is a folder"):
         MemoryRepository.open(tmp_path)
+    os.mkfifo(tmp_path / "pipe.hlm")
+    with pytest.raises(MemoryFileError, match="it is not a regular file"):
+        MemoryRepository.open(tmp_path / "pipe.hlm")
 
 
 def make_writer(path: Path, header: MemoryHeader, **changes: object) -> MemoryFileWriter:
