@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, Qwen2Config
+from transformers.utils import logging
 
 from hour_llava.errors import CheckpointError, ModelNotFoundError, ResourceError
-from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.model.configuration_hour_llava import SO400M_384, HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.model.released_layout import (
@@ -103,8 +104,8 @@ def _from_hub(name: str) -> Path:
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ModelNotFoundError(
-            f"{name} is no local folder, and the hub did not give it ({reason}): check the name and "
-            "the connection, or pass a folder"
+            f"{name} is no local folder, and the hub did not give it ({reason}): check the name "
+            "and the connection, or pass a folder"
         ) from error
 
 
@@ -120,11 +121,11 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
     model_type = values.get("model_type")
     if model_type not in (HourLlavaConfig.model_type, RELEASED_TYPE):
         raise CheckpointError(
-            f"{folder} holds a {model_type!r} model; Hour-LLaVA reads {HourLlavaConfig.model_type!r} "
-            f"and {RELEASED_TYPE!r}"
+            f"{folder} holds a {model_type!r} model; Hour-LLaVA reads "
+            f"{HourLlavaConfig.model_type!r} and {RELEASED_TYPE!r}"
         )
     entries = read_folder(folder)
-    # The tokenizer gets a configuration of its own, for transformers does not know the released one.
+    # With a configuration of its own: transformers does not know the released one.
     tokenizer = AutoTokenizer.from_pretrained(folder, config=Qwen2Config())
     if model_type == RELEASED_TYPE:
         config = config_from_released(values, folder, num_words=len(tokenizer))
@@ -215,27 +216,29 @@ def load_pretrained(
     found = read_checkpoint(name)
     wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     stored = DTYPES[found.entries["model.memory_maker.newline"].dtype]
-    weights = _Weights(found.entries, wanted or stored)
-    model = HourLlavaForConditionalGeneration.from_pretrained(
-        None, config=found.config, state_dict=weights.read(), dtype=wanted or stored
-    )
+    weights = {key: entry.read().to(wanted or stored) for key, entry in found.entries.items()}
+    with _quiet():
+        model = HourLlavaForConditionalGeneration.from_pretrained(
+            None, config=found.config, state_dict=weights, dtype=wanted or stored
+        )
     if (found.folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(found.folder)
     model.eval()
     if device is not None:
-        model.to(device)
+        model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
     return model, found.processor()
 
 
-class _Weights:
-    """Reads a checkpoint's tensors, each into memory of its own and of the wanted type."""
-
-    def __init__(self, entries: Mapping[str, TensorEntry], dtype: torch.dtype) -> None:
-        self.entries = entries
-        self.dtype = dtype
-
-    def read(self) -> dict[str, Tensor]:
-        return {key: entry.read().to(self.dtype) for key, entry in self.entries.items()}
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar off stderr: it counts tensors already read."""
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def convert(source: str | Path, destination: Path, *, to: Layout = "hour-llava") -> Checkpoint:
@@ -288,9 +291,7 @@ def _write(folder: Path, found: Checkpoint, released_config: dict[str, Any] | No
         return
     text = json.dumps(released_config, indent=2, sort_keys=True)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    if not released_config["mm_vision_tower"].endswith("siglip-so400m-patch14-384") or (
-        found.config.vision_config.hidden_size != released_config["mm_hidden_size"]
-    ):
+    if any(getattr(found.config.vision_config, k) != v for k, v in SO400M_384.items()):
         _write_vision_meta(folder, found.config)
     write_folder(folder, {released_key(key): entry for key, entry in found.entries.items()})
 

@@ -27,7 +27,7 @@ SO400M_384: dict[str, Any] = {
     "patch_size": 14,
     "vision_use_head": False,
 }
-"""google/siglip-so400m-patch14-384 without its last layer and head, as the released code keeps it."""
+"""google/siglip-so400m-patch14-384 without its last layer and its head, as released."""
 
 
 class HourLlavaConfig(PreTrainedConfig):
@@ -62,7 +62,7 @@ class HourLlavaConfig(PreTrainedConfig):
     """
 
     model_type = "hour_llava"
-    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+    sub_configs: Any = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
 
     vision_config: Any = None
     text_config: Any = None

@@ -205,7 +205,7 @@ AnyVideoMemory = VideoMemory | ChunkedVideoMemory
 
 
 def pool_grid(features_NTC: Tensor, pool_size: int) -> Tensor:
-    """Pool square grids bilinearly, without antialias: (N, side * side, C) -> (N, pool * pool, C)."""
+    """Pool square grids bilinearly, without antialias: (N, cells, C) to (N, pool_size**2, C)."""
     side = math.isqrt(features_NTC.shape[1])
     if side * side != features_NTC.shape[1]:
         raise ValueError(f"{features_NTC.shape[1]} tokens a frame are not a square grid to pool")

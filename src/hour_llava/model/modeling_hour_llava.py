@@ -57,12 +57,18 @@ ENCODE_TOKENS = 24_576
 class HourLlavaPreTrainedModel(PreTrainedModel):
     """What both model classes tell transformers about themselves."""
 
+    config: HourLlavaConfig
     config_class = HourLlavaConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "video", "text")
+    input_modalities: Any = ("image", "video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ("Qwen2DecoderLayer", "SiglipEncoderLayer", "MemAugLayer", "Projector")
-    _skip_keys_device_placement = ("past_key_values",)
+    _no_split_modules: Any = (
+        "Qwen2DecoderLayer",
+        "SiglipEncoderLayer",
+        "MemAugLayer",
+        "MemoryMaker",
+    )
+    _skip_keys_device_placement: Any = ("past_key_values",)
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -138,7 +144,7 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         self,
         features: VideoFeatures | Sequence[VideoFeatures],
         *,
-        seconds: Tensor | Sequence[Tensor] | None = None,
+        seconds: Tensor | Sequence[Tensor | None] | None = None,
         max_memory_bytes: int | None = None,
     ) -> Any:
         """Make the memory that MemAug reads.
@@ -155,8 +161,8 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         Cost: (P + 1) D numbers a frame (one hour of the 3B in bf16: 959 MB).
         """
         if isinstance(features, Tensor) or not isinstance(features, Sequence):
-            times = None if seconds is None else [seconds]
             given: Any = [features]
+            times: Any = None if seconds is None else [seconds]
             return self.project_memory(given, seconds=times, max_memory_bytes=max_memory_bytes)[0]
         times = [None] * len(features) if seconds is None else list(seconds)
         make = self.memory_maker
@@ -191,7 +197,7 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         Raises:
             TokenCountError: placeholders and kept tokens differ; both numbers are named.
         """
-        is_visual_BL = self._is_visual(input_ids)
+        is_visual_BL = self.is_visual(input_ids)
         question_BL = as_bool_mask(question_mask, input_ids)
         question_BL = question_BL & as_bool_mask(attention_mask, input_ids) & ~is_visual_BL
         embeds_BLD = self._embed(input_ids)
@@ -210,13 +216,14 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
             idle=None if has_visuals else out_ND,
         )
 
-    def _is_visual(self, input_ids: Tensor) -> Tensor:
+    def is_visual(self, input_ids: Tensor) -> Tensor:
+        """Mark the placeholders (B, L)."""
         config = self.config
         return (input_ids == config.image_token_id) | (input_ids == config.video_token_id)
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         """Embed text; placeholders may lie outside the vocabulary, and get row 0 for now."""
-        return self.get_input_embeddings()(input_ids.masked_fill(self._is_visual(input_ids), 0))
+        return self.get_input_embeddings()(input_ids.masked_fill(self.is_visual(input_ids), 0))
 
     def _visuals(
         self, input_ids: Tensor, embeds_BLD: Tensor, question_BL: Tensor, pictures: Pictures
@@ -227,7 +234,8 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         has_image = (input_ids == config.image_token_id).any(1).tolist()
         has_video = (input_ids == config.video_token_id).any(1).tolist()
         images = pictures.images_of_row(has_image, config.tile_size)
-        features = self.tower_features(pictures.pixel_values) if images else None
+        pixels = pictures.pixel_values
+        features = self.tower_features(pixels) if images and pixels is not None else None
         memories: list[Any] = list(videos)
         memory_of_row: list[int | None] = []
         plans: list[VisualPlan | None] = []
@@ -263,7 +271,7 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
 
     def _videos(self, pictures: Pictures) -> list[AnyVideoMemory]:
         """Make the memories of pixel videos, then of features; ready memories stay as they are."""
-        given = [self.encode_video(pixels) for pixels in pictures.pixel_videos]
+        given: list[Any] = [self.encode_video(pixels) for pixels in pictures.pixel_videos]
         given += pictures.feature_videos
         seconds = pictures.video_seconds or [None] * len(given)
         is_ready = [isinstance(video, VideoMemory | ChunkedVideoMemory) for video in given]
@@ -317,7 +325,7 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         observer: Observer | None,
         mass: EvidenceMass | None,
     ) -> Tensor:
-        """Run MemAug exactly once, whatever the batch holds: uneven calls across ranks hang FSDP."""
+        """Run MemAug once, whatever the batch holds: uneven calls across ranks hang FSDP."""
         memories, lengths = list(visuals.memories), list(rows.lengths)
         index = [visuals.memory_of_row[row] for row in rows.row_numbers]
         positions_N = rows.positions_N
@@ -431,12 +439,12 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         Raises:
             TokenCountError: their numbers differ.
         """
-        is_visual_BL = self._is_visual(input_ids)
+        is_visual_BL = self.is_visual(input_ids)
         num_places = int(is_visual_BL.sum())
         if num_places != len(tokens_SD):
             raise TokenCountError(
-                f"the prompts have {num_places} visual placeholders, but {len(tokens_SD)} augmented "
-                "tokens came: make both from the same prompts"
+                f"the prompts have {num_places} visual placeholders, but {len(tokens_SD)} "
+                "augmented tokens came: make both from the same prompts"
             )
         return embeds_BLD.masked_scatter(is_visual_BL[..., None], tokens_SD.to(embeds_BLD))
 
@@ -559,7 +567,7 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         """Hand pictures to prefill alone; later steps read the cache."""
         if not is_first_iteration and kwargs.get("use_cache", True):
             kwargs = {k: v for k, v in kwargs.items() if k not in PREFILL_INPUTS}
-        return super().prepare_inputs_for_generation(
+        return super().prepare_inputs_for_generation(  # pyright: ignore[reportAttributeAccessIssue]
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
 
@@ -567,23 +575,19 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         self, expand_size: int = 1, is_encoder_decoder: bool = False, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
         """Augment once before beams or samples multiply the rows, then multiply the result."""
-        pictures = (
-            {k: kwargs.pop(k) for k in PREFILL_INPUTS if k in kwargs} if expand_size > 1 else {}
-        )
-        tokens = pictures.pop("augmented_tokens", None)
-        pictures["evidence"] = bool(pictures.pop("output_evidence", False))
-        ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-        if expand_size > 1 and ids is not None:
-            lengths = self.model._is_visual(ids).sum(1).tolist()
-            if tokens is None:
-                tokens = self.model.augment(ids, mask, **pictures).tokens_SD
-            parts = [part for part in tokens.split(lengths) for _ in range(expand_size)]
-        ids, kwargs = super()._expand_inputs_for_generation(
-            expand_size, is_encoder_decoder, **kwargs
-        )
-        if expand_size > 1 and tokens is not None:
-            kwargs["augmented_tokens"] = torch.cat(parts)
-        return ids, kwargs
+        expand: Any = super()._expand_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
+        ids = kwargs.get("input_ids")
+        if expand_size == 1 or ids is None:
+            return expand(expand_size, is_encoder_decoder, **kwargs)
+        inputs = {name: kwargs.pop(name) for name in PREFILL_INPUTS if name in kwargs}
+        inputs.pop("output_evidence", None)
+        tokens_SD = inputs.pop("augmented_tokens", None)
+        if tokens_SD is None:
+            tokens_SD = self.model.augment(ids, kwargs.get("attention_mask"), **inputs).tokens_SD
+        lengths = self.model.is_visual(ids).sum(1).tolist()
+        parts = [part for part in tokens_SD.split(lengths) for _ in range(expand_size)]
+        ids, kwargs = expand(expand_size, is_encoder_decoder, **kwargs)
+        return ids, kwargs | {"augmented_tokens": torch.cat(parts)}
 
 
 def _frames_of(memories: Sequence[AnyVideoMemory]) -> tuple[Tensor | None, ...]:

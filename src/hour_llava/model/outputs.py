@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from hour_llava.memory.plan import ChunkedMemory, MemoryTokens
 from hour_llava.model.memories import AnyVideoMemory
 from hour_llava.model.pictures import Pictures
 from hour_llava.model.visual_plan import VisualPlan
@@ -78,7 +77,7 @@ class HourLlavaOutput(ModelOutput):
 class RowVisuals:
     """The pictures of a batch: its memories, which of them each row reads, what each row keeps."""
 
-    memories: list[MemoryTokens | ChunkedMemory]
+    memories: list[Any]
     videos: list[AnyVideoMemory]
     memory_of_row: list[int | None]
     plans: list[VisualPlan | None]

@@ -1,4 +1,4 @@
-"""Text and pictures to a model's inputs: placeholders expanded, the question marked, seeds drawn."""
+"""Text and pictures to a model's inputs: placeholders expanded, the question marked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.model.image_geometry import sheet_tiles_wh
 from hour_llava.model.image_processing_hour_llava import HourLlavaImageProcessor, as_rgb
 from hour_llava.model.prompts import (
     CHAT_TEMPLATE,
@@ -147,7 +148,7 @@ class HourLlavaProcessor(ProcessorMixin):
             padding_side: "left" to generate from prompts of different lengths.
 
         Returns:
-            input_ids, attention_mask, question_mask (B, L), forgetting_seeds (B,), and the pictures.
+            input_ids, attention_mask, question_mask (B, L), forgetting_seeds (B,), pictures.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         rows_images = _images_by_row(images, texts)
@@ -299,8 +300,6 @@ class HourLlavaProcessor(ProcessorMixin):
         sizes = [(image.height, image.width) for image in images]
         num_tiles = [1] * len(images)
         if self._is_cut(len(images)):
-            from hour_llava.model.image_geometry import sheet_tiles_wh
-
             columns, rows = sheet_tiles_wh(
                 images[0].size, self.image_grid_pinpoints, self.tile_size
             )

@@ -50,8 +50,8 @@ def time_line(duration_seconds: float, num_frames: int) -> str:
     Source: the released streaming loader, which training used; frames before repetition.
     """
     return (
-        f"The video lasts for {duration_seconds:.2f} seconds, and {num_frames} frames are uniformly "
-        "sampled from it. Please answer the following questions related to this video."
+        f"The video lasts for {duration_seconds:.2f} seconds, and {num_frames} frames are "
+        "uniformly sampled from it. Please answer the following questions related to this video."
     )
 
 

@@ -171,8 +171,8 @@ def _vision_config(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return vision | {"num_hidden_layers": meta["num_hidden_layers_kept"]}
     if Path(tower).name != Path(SO400M_NAME).name:
         raise CheckpointError(
-            f"{folder}/config.json names the vision tower {tower!r}, whose sizes are unknown: put a "
-            f"{VISION_META} beside it"
+            f"{folder}/config.json names the vision tower {tower!r}, whose sizes are unknown: "
+            f"put a {VISION_META} beside it"
         )
     if values.get("mm_hidden_size", SO400M_384["hidden_size"]) != SO400M_384["hidden_size"]:
         raise CheckpointError(

@@ -47,7 +47,9 @@ class TensorEntry:
     def read(self) -> Tensor:
         """Read the tensor into fresh memory."""
         tensor = torch.empty(self.shape, dtype=DTYPES[self.dtype])
-        view = memoryview(tensor.view(-1).view(torch.uint8).numpy()) if tensor.numel() else None
+        view = (
+            memoryview(tensor.view(-1).view(torch.uint8).numpy().data) if tensor.numel() else None
+        )
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
             done = 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -36,18 +36,24 @@ from hour_llava.model.image_geometry import merged_hw, sheet_tiles_wh
 class VisualSettings(Protocol):
     """The settings that decide counts; `HourLlavaConfig` and the processor both have them."""
 
-    pool_size: int
-    spatial_forgetting: str
-    temporal_forgetting: str
-    frame_keep_ratio: int
-    max_kept_frames: int
-    min_memory_frames: int
-    image_grid_pinpoints: Sequence[Sequence[int]]
-
+    @property
+    def pool_size(self) -> int: ...
     @property
     def grid_side(self) -> int: ...
     @property
     def tile_size(self) -> int: ...
+    @property
+    def spatial_forgetting(self) -> Any: ...
+    @property
+    def temporal_forgetting(self) -> Any: ...
+    @property
+    def frame_keep_ratio(self) -> int: ...
+    @property
+    def max_kept_frames(self) -> int: ...
+    @property
+    def min_memory_frames(self) -> int: ...
+    @property
+    def image_grid_pinpoints(self) -> Sequence[Sequence[int]]: ...
 
 
 class CellDraws:
