@@ -62,7 +62,8 @@ class HourLlavaConfig(PreTrainedConfig):
     """
 
     model_type = "hour_llava"
-    sub_configs: Any = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+    # Not annotated: transformers makes a field of what is.
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012 # pyright: ignore
 
     vision_config: Any = None
     text_config: Any = None
