@@ -1,4 +1,4 @@
-"""Fixtures that several folders share: a tiny model with random weights, saved as users save one."""
+"""Fixtures that several folders share: a tiny model with random weights, and a minute of video."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import tyro
 
 from hour_llava.commands.arguments import NumBytes, Rate, Seconds
 from hour_llava.commands.progress import readable_bytes, say, watch
+from hour_llava.errors import QuestionError
 
 if TYPE_CHECKING:
     from hour_llava.session import Answer, Assistant
@@ -59,9 +60,8 @@ def ask(
         max_memory: bound on RAM, for example 2GB; a longer memory is read in chunks
     """
     from hour_llava.commands.loading import load_quietly
-    from hour_llava.session.question import check_question
 
-    check_question(question, options)  # before minutes of work on the video
+    _check_words(video, question, options, max_new_tokens, evidence)
     assistant = load_quietly(model, device=device, dtype=dtype)
     with watch(video.name) as progress:
         remembered = assistant.open_or_remember(
@@ -93,6 +93,24 @@ def ask(
         )
         say(f"evidence picture: {evidence}")
     _say_costs(assistant, answer, remembered)
+
+
+def _check_words(
+    video: Path, question: str, options: tuple[str, ...], max_new_tokens: int, picture: Path | None
+) -> None:
+    """Refuse what can be refused before torch loads and minutes of work on the video begin."""
+    from hour_llava.session.cache import is_memory_file
+    from hour_llava.session.picture import check_picture_path
+    from hour_llava.session.question import check_question
+    from hour_llava.video.container import check_path
+
+    check_question(question, options)
+    if max_new_tokens < 1:
+        raise QuestionError(f"--max-new-tokens {max_new_tokens}: an answer needs at least 1")
+    if picture is not None:
+        check_picture_path(picture)
+    if not is_memory_file(video):
+        check_path(video)
 
 
 def as_json(answer: Answer, remembered: Remembered) -> dict[str, Any]:

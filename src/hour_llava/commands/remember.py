@@ -39,7 +39,9 @@ def remember(
         end: watch up to here, seconds or mm:ss
     """
     from hour_llava.commands.loading import load_quietly
+    from hour_llava.video.container import check_path
 
+    check_path(video)
     assistant = load_quietly(model, device=device, dtype=dtype)
     with watch(video.name) as progress:
         remembered = assistant.remember_with_report(
@@ -51,7 +53,8 @@ def remember(
     print(out or remembered.file)
     source = "already remembered" if remembered.is_cached else "remembered"
     say(
-        f"{source}: {memory.num_frames:,} frames of {memory.duration_seconds:.1f} s, "
+        f"{source}: {memory.num_frames:,} frames of {memory.duration_seconds:.1f} s "
+        f"({remembered.num_encoded:,} watched now), "
         f"{readable_bytes(memory.num_bytes)}; seconds: decode {remembered.decode_seconds:.2f}, "
         f"encode {remembered.encode_seconds:.2f}"
     )

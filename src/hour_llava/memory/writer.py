@@ -135,13 +135,14 @@ class MemoryFileWriter:
                 [s, base64.b64encode(image).decode()] for s, image in self._pending_thumbnails
             ],
         }
-        with self._disk():
+        # Taken off first: interrupted in here, a second commit must not write them once more.
+        thumbnails, self._pending, self._pending_thumbnails = self._pending_thumbnails, [], []
+        with self._disk(waiting=len(times)):
             self._file.write(raw)
             _sync(self._file)
             self._write_line(line)
         self._times += times
-        self._thumbnails += self._pending_thumbnails
-        self._pending, self._pending_thumbnails = [], []
+        self._thumbnails += thumbnails
 
     def finish(
         self,
@@ -270,7 +271,7 @@ class MemoryFileWriter:
         )
 
     @contextmanager
-    def _disk(self) -> Iterator[None]:
+    def _disk(self, waiting: int = 0) -> Iterator[None]:
         """Turn what the disk refuses into one clear line."""
         try:
             yield
@@ -279,7 +280,6 @@ class MemoryFileWriter:
                 raise ResourceError(
                     f"{self.path}: cannot be written: {error.strerror}; choose another folder"
                 ) from error
-            waiting = sum(len(times) for _, times in self._pending)
             total = max(self.num_frames_expected or 0, len(self._times) + waiting)
             needed = (total - len(self._times)) * self.bytes_per_frame + DATA_START
             raise self._full(needed, shutil.disk_usage(self.path.parent).free) from error

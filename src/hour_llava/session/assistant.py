@@ -19,7 +19,7 @@ from hour_llava.session.answer import Answer, Progress, ProgressCallback
 from hour_llava.session.answering import answer_question
 from hour_llava.session.cache import is_memory_file
 from hour_llava.session.encoder import FrameEncoder
-from hour_llava.session.remembering import Remembered, remember_video
+from hour_llava.session.remembering import Remembered, remember_video, verify_unless_huge
 
 # Below this a model is run in float32 everywhere: it is quick anyway, and was measured so.
 _SMALL_PARAMETERS = 300_000_000
@@ -161,6 +161,7 @@ class Assistant:
         if not path.exists():
             raise VideoNotFoundError(f"{path}: no such file; check the name")
         memory = MemoryRepository.open(path)
+        verify_unless_huge(memory)
         self.require_own_tower(memory)
         if start is not None or end is not None:
             memory = _crop(memory, path, start, end)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _INK, _PALE, _ACCENT, _PAPER = "#1f2933", "#9aa5b1", "#d9480f", "#ffffff"
 _LEFT, _RIGHT = 0.05, 0.955  # of the page's width
 _MAX_BINS = 480
+_FORMATS = (".png", ".jpg", ".svg", ".pdf")
 MAX_THUMBNAILS = 5
 
 
@@ -30,6 +31,23 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def check_picture_path(path: Path) -> None:
+    """Refuse a picture that cannot be written, before there is anything to draw.
+
+    Raises:
+        ResourceError: its folder is missing, or its suffix is no picture's.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise ResourceError(
+            f"cannot write the evidence picture {path}: {path.suffix or 'no suffix'} is no format; "
+            f"take {', '.join(_FORMATS)}"
+        )
+    if not path.parent.is_dir():
+        raise ResourceError(
+            f"cannot write the evidence picture {path}: {path.parent} is no folder; make it first"
+        )
 
 
 def draw_evidence(
@@ -59,8 +77,10 @@ def draw_evidence(
         The path that was written.
 
     Raises:
-        ResourceError: the folder cannot be written; the message names it.
+        ResourceError: the folder or the format cannot be written; the message names it.
     """
+    path = Path(path)
+    check_picture_path(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,16 +94,11 @@ def draw_evidence(
     _draw_timeline(timeline, mass_F, times_F, spans)
     _draw_thumbnails(figure, timeline, shown)
     figure.text(_RIGHT, 0.015, note, ha="right", color=_PALE, fontsize=8)
-    path = Path(path)
     try:
         figure.savefig(path, facecolor=_PAPER)
     except OSError as error:
         raise ResourceError(
             f"cannot write the evidence picture {path}: {error.strerror}; name a writable folder"
-        ) from error
-    except ValueError as error:  # matplotlib's list of formats
-        raise ResourceError(
-            f"cannot write the evidence picture {path}: {error}; take .png"
         ) from error
     return path
 

@@ -33,6 +33,10 @@ from hour_llava.video import FrameReader, VideoFrame, read_frames
 _VERIFY_UP_TO_BYTES = 2 * 10**9
 
 
+# What is lost at most when the process is killed: so many frames, or so many seconds of work.
+_COMMIT_FRAMES, _COMMIT_SECONDS = 512, 1.0
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Remembered:
     """A memory, where it came from, and what making it cost (nothing, if it was there already)."""
@@ -61,9 +65,16 @@ class _Run:
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
     _timed: list[tuple[float, int]] = field(default_factory=list)
+    _committed_at: float = field(default_factory=time.monotonic)
 
     def say(self, note: str) -> None:
         self.progress(Progress(num_done=0, num_frames=0, note=note))
+
+    def commit_now_and_then(self, writer: MemoryFileWriter) -> None:
+        """Make slow work durable often and quick work seldom: each commit waits for the disk."""
+        if time.monotonic() - self._committed_at > _COMMIT_SECONDS:
+            writer.commit()
+            self._committed_at = time.monotonic()
 
     def report(self, num_done: int) -> None:
         """Tell how far it is; the first batch warms up, the estimate begins with the second."""
@@ -158,12 +169,21 @@ def _open_sound(file: Path, header: MemoryHeader, run: _Run) -> MemoryRepository
         return None
     try:
         memory = MemoryRepository.open(file)
-        if file.stat().st_size <= _VERIFY_UP_TO_BYTES:
-            memory.verify()
+        verify_unless_huge(memory)
     except MemoryFileError as error:
         run.say(f"the kept memory is unusable and is made again: {error}")
         return None
     return memory if memory.header.identity() == header.identity() else None
+
+
+def verify_unless_huge(memory: MemoryRepository) -> None:
+    """Check every byte of a memory's file; beyond 2 GB its header, times and length alone.
+
+    Raises:
+        MemoryFileError: some byte has changed since it was written.
+    """
+    if memory.num_bytes <= _VERIFY_UP_TO_BYTES:
+        memory.verify()
 
 
 def _write_aside(
@@ -189,7 +209,7 @@ def _write(file: Path, reader: FrameReader, path: Path, header: MemoryHeader, ru
         feature_size=encoder.feature_size,
         dtype=encoder.feature_dtype,
         num_frames_expected=run.num_frames,
-        commit_every=encoder.batch_frames,
+        commit_every=_COMMIT_FRAMES,
     ) as writer:
         first = writer.num_frames
         if first == 0:
@@ -233,6 +253,7 @@ def _encode_all(
     def flush() -> None:
         begin = time.monotonic()
         writer.add(encoder.encode(torch.cat(pixels)), times, tuple(thumbnails))
+        run.commit_now_and_then(writer)
         run.num_encoded += len(times)
         run.encode_seconds += time.monotonic() - begin
         for given in (pixels, times, thumbnails):

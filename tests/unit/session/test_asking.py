@@ -1,4 +1,4 @@
-"""Asking: the same answer every time, options, evidence, budgets, and questions that are refused."""
+"""Asking: the same answer every time, options, evidence, budgets, and what is refused."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def test_an_answer_says_what_it_cost_and_what_the_model_knows(
     assert answer.mass_F is None
 
 
-def test_evidence_is_a_share_of_every_frame(
-    assistant: Assistant, memory: MemoryRepository
-) -> None:
+def test_evidence_is_a_share_of_every_frame(assistant: Assistant, memory: MemoryRepository) -> None:
     answer = assistant.ask(memory, QUESTION, evidence=True, max_new_tokens=1)
     assert answer.mass_F is not None
     assert answer.mass_F.shape == (200,)

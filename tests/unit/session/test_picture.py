@@ -59,5 +59,5 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="writable folder"):
+    with pytest.raises(ResourceError, match="is no folder"):
         draw(tmp_path / "none" / "e.png")

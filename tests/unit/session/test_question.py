@@ -15,7 +15,7 @@ def test_an_empty_question_is_refused(question: str) -> None:
 
 
 def test_a_question_of_50000_characters_is_refused_with_both_numbers() -> None:
-    with pytest.raises(QuestionError, match="50,000 characters.*20,000"):
+    with pytest.raises(QuestionError, match=r"50,000 characters.*20,000"):
         check_question("x" * 50_000)
 
 

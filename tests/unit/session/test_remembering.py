@@ -12,11 +12,14 @@ from hour_llava.errors import ResourceError, VideoError
 from hour_llava.memory import MemoryRepository
 from hour_llava.session import Assistant, Progress
 from hour_llava.session import encoder as encoder_module
+from hour_llava.session import remembering
 
 
 @pytest.fixture
 def small_batches(assistant: Assistant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assistant.encoder, "batch_frames", 8)
+    monkeypatch.setattr(remembering, "_COMMIT_FRAMES", 8)
+    monkeypatch.setattr(remembering, "_COMMIT_SECONDS", 1e9)
 
 
 class Interrupt:
@@ -126,9 +129,7 @@ def test_the_cost_is_told_once_a_batch_was_timed(assistant: Assistant, minute_mp
     assert reports[-1].seconds_left == 0
 
 
-def test_a_broken_memory_is_noticed_and_made_again(
-    assistant: Assistant, minute_mp4: Path
-) -> None:
+def test_a_broken_memory_is_noticed_and_made_again(assistant: Assistant, minute_mp4: Path) -> None:
     file = assistant.remember_with_report(minute_mp4, end=10).file
     assert file is not None
     good = file.read_bytes()
@@ -216,3 +217,26 @@ def test_a_saved_memory_is_the_same_memory(
     assert opened.is_cached
     assert isinstance(opened.memory, MemoryRepository)
     torch.testing.assert_close(opened.memory.features_FPD, memory.features_FPD)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_an_interruption_in_the_middle_of_a_commit_writes_nothing_twice(
+    assistant: Assistant, minute_mp4: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hour_llava.memory import writer
+
+    calls: list[int] = []
+    sync = writer._sync
+
+    def interrupted_sync(file: object) -> None:
+        sync(file)  # type: ignore[arg-type]
+        calls.append(1)
+        if len(calls) == 7:  # behind the journal's line of the third commit
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_sync", interrupted_sync)
+        with pytest.raises(KeyboardInterrupt):
+            assistant.remember(minute_mp4)
+    memory = assistant.remember(minute_mp4)
+    assert memory.times_F.tolist() == [float(second) for second in range(60)]
