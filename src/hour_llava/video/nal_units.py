@@ -81,7 +81,7 @@ class NalUnits:
             position = start + int.from_bytes(packet[position:start], "big")
             if position > len(packet) or (
                 self._is_picture(packet[start : start + 1])
-                and packet.find(b"\0\0\0", start, position - MAX_TRAILING_ZEROS) >= 0
+                and b"\0\0\0" in packet[start : max(start, position - MAX_TRAILING_ZEROS)]
             ):
                 return False
         return position == len(packet)

@@ -124,8 +124,9 @@ class _Scan:
                     entry = units.entry(data) if columns.is_key[-1] else Entry.NONE
                     columns.is_key[-1] = entry is not Entry.NONE
                     columns.needs_flush.append(entry is Entry.FLUSHED)
-                    columns.layer.append(units.layer_above_references(data))
-                    if not units.is_intact(data):
+                    is_intact = units.is_intact(data)
+                    columns.layer.append(units.layer_above_references(data) if is_intact else None)
+                    if not is_intact:
                         columns.invalid.append(len(columns.pts) - 1)
                 elif codec == "vp8" and not data[0] & VP8_IS_SHOWN:
                     columns.is_discarded[-1] = True

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from hour_llava import errors
-from hour_llava.video.decode import PlannedDecode
 from hour_llava.video.messages import NUM_SLOTS, Request, info_to_json
 
 PROGRESS_SECONDS = 0.5
@@ -56,6 +55,7 @@ def main() -> None:
         free_slots.put(slot)
     threading.Thread(target=_watch_parent, args=(free_slots,), daemon=True).start()
     channel = _Channel()
+    channel.send("progress", seconds=0.0)  # The library below takes its time on a busy machine.
     try:
         _serve(Request.from_json(sys.argv[1]), channel, free_slots)
     except errors.HourLlavaError as error:
@@ -66,6 +66,8 @@ def main() -> None:
 
 
 def _serve(request: Request, channel: _Channel, free_slots: queue.SimpleQueue[int]) -> None:
+    from hour_llava.video.decode import PlannedDecode
+
     video = PlannedDecode(
         request.path,
         request.sampling,

@@ -195,8 +195,20 @@ class Corpus:
         return write(self.folder / "vp9.webm", "libvpx-vp9", options=options)
 
     def vp8_hidden_frames_webm(self) -> Clip:
-        options = {"g": "40", "auto-alt-ref": "1", "lag-in-frames": "16", "arnr-maxframes": "7"}
-        return write(self.folder / "vp8.webm", "libvpx", options=options)
+        """Some of its packets are decoded but never shown, as alternate references are."""
+        hidden = {4, 10, 21, 40}
+
+        def hide(number: int, packet: av.Packet) -> av.Packet:
+            if number in hidden:
+                data = bytearray(bytes(packet))
+                data[0] &= 0xEF
+                packet.update(bytes(data))
+            return packet
+
+        options = {"g": "25", "deadline": "realtime", "cpu-used": "8"}
+        clip = write(self.folder / "vp8.webm", "libvpx", options=options, change=hide)
+        shown = [i for i in range(NUM_FRAMES) if i not in hidden]
+        return Clip(clip.path, tuple(clip.times[i] for i in shown), tuple(shown))
 
     def av1_mkv(self) -> Clip:
         options = {"preset": "12", "g": "25", "svtav1-params": "lp=1"}
