@@ -1,0 +1,1 @@
+"""Named training runs, each a function and a `python -m` command."""

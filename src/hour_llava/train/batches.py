@@ -1,0 +1,208 @@
+"""Training batches from token groups: many questions a video, so that keys and values are shared.
+
+A row reads `<video> .. <video> question words <|im_start|> answer words <|im_end|>`, the same that
+the chat template makes when asking.
+
+Shape letters: B rows, V videos, Q questions a video, L sequence, F frames, P cells, D tower width,
+A attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hour_llava.memory.forgetting import count_kept_tokens
+from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.train.bank import TokenGroup
+from hour_llava.train.tower import multi_hot
+from hour_llava.world.questions import ANSWERS, Question, ask
+from hour_llava.world.timeline import SCENES, SHAPES
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of several videos of equal length, V x Q of them, video by video.
+
+    Args:
+        inputs: of the model's forward.
+        labels_BL: answer words, `IGNORED` elsewhere.
+        answers_B: number of the whole answer among all answers.
+        evidence_VQF: bool, the frames that prove an answer.
+        rows_VQ: MemAug's query rows of each question, visual ones included.
+        attributes_VFPA: bits of what stands in each cell (None without the truth).
+        families: of each row.
+    """
+
+    inputs: dict[str, Any]
+    labels_BL: Tensor
+    answers_B: Tensor
+    evidence_VQF: Tensor
+    rows_VQ: list[list[int]]
+    attributes_VFPA: Tensor | None
+    families: list[str]
+
+
+class Composer:
+    """Makes batches for one model.
+
+    Args:
+        config: of the model, for the number of kept tokens.
+        tokenizer: knows all words of the questions.
+    """
+
+    def __init__(self, config: HourLlavaConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.answers = sorted({answer for many in ANSWERS.values() for answer in many})
+        self.start_id = tokenizer.convert_tokens_to_ids("<|im_start|>")
+        kept = tokenizer([*SHAPES, *SCENES], add_special_tokens=False).input_ids
+        self.content_ids = {token for ids in kept for token in ids}
+
+    def compose(
+        self,
+        features_VFPD: Sequence[Tensor],
+        questions_VQ: Sequence[Sequence[Question]],
+        *,
+        answers: Sequence[str] | None = None,
+        classes_VFPA: Tensor | None = None,
+        blur: Random | None = None,
+    ) -> Batch:
+        """Lay out rows.
+
+        Args:
+            features_VFPD: a video's features each, all of one length.
+            questions_VQ: a video's questions each.
+            answers: what to write behind each question instead of the right answer.
+            classes_VFPA: labels for the attribute probe.
+            blur: drops and hides words of the questions that are neither shapes nor scenes.
+        """
+        flat = [question for questions in questions_VQ for question in questions]
+        answers = answers or [question.answer for question in flat]
+        num_frames = len(features_VFPD[0])
+        num_visual = self.num_visual_tokens(num_frames)
+        asked = self._ids([question.question for question in flat])
+        if blur is not None:
+            asked = [self._blur(ids, blur) for ids in asked]
+        said = [[*ids, self.tokenizer.eos_token_id] for ids in self._ids(list(answers))]
+        prompts = [[*ids, self.start_id] for ids in asked]
+        videos = [n for n, questions in enumerate(questions_VQ) for _ in questions]
+        rows = [num_visual + len(prompt) for prompt in prompts]
+        counts = [len(questions) for questions in questions_VQ]
+        inputs, labels_BL = self._tensors(num_visual, prompts, said)
+        return Batch(
+            inputs=inputs
+            | {"video_features": list(features_VFPD), "memory_index": torch.tensor(videos)},
+            labels_BL=labels_BL,
+            answers_B=torch.tensor([self.answers.index(question.answer) for question in flat]),
+            evidence_VQF=_evidence(questions_VQ, num_frames),
+            rows_VQ=[list(part) for part in _split(rows, counts)],
+            attributes_VFPA=None if classes_VFPA is None else multi_hot(classes_VFPA.long()),
+            families=[question.family for question in flat],
+        )
+
+    def draw(
+        self,
+        group: TokenGroup,
+        rng: Random,
+        *,
+        num_videos: int,
+        num_questions: int,
+        families: Sequence[str],
+        noise: float,
+    ) -> Batch:
+        """Draw videos of a group and questions of them; `noise` is added to the features."""
+        chosen = [rng.randrange(len(group.timelines)) for _ in range(num_videos)]
+        features = group.features_NFPD[chosen].float()
+        features += noise * torch.randn_like(features)
+        questions = [
+            draw_questions(group.timelines[number], num_questions, families, rng)
+            for number in chosen
+        ]
+        return self.compose(
+            list(features), questions, classes_VFPA=group.classes_NFPA[chosen], blur=rng
+        )
+
+    def num_visual_tokens(self, num_frames: int) -> int:
+        """Count a video's placeholders."""
+        config = self.config
+        return count_kept_tokens(
+            num_frames,
+            grid_side=config.pool_size,
+            min_frames=config.min_memory_frames,
+            keep_ratio=config.frame_keep_ratio,
+            max_frames=config.max_kept_frames,
+            spatial=config.spatial_forgetting,  # type: ignore[arg-type]
+        )
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False).input_ids
+
+    def _blur(self, ids: list[int], rng: Random) -> list[int]:
+        """Half of the questions lose a word in eight and have one in sixteen hidden."""
+        if rng.random() < 0.5:
+            return ids
+        unknown, blurred = self.tokenizer.unk_token_id, []
+        for token in ids:
+            draw = 1.0 if token in self.content_ids else rng.random()
+            if draw >= 0.125:
+                blurred.append(unknown if draw < 0.1875 else token)
+        return blurred
+
+    def _tensors(
+        self, num_visual: int, prompts: list[list[int]], said: list[list[int]]
+    ) -> tuple[dict[str, Any], Tensor]:
+        """Pad on the right: input ids, attention mask, question mask (all (B, L)), and labels."""
+        lengths = [
+            num_visual + len(prompt) + len(answer)
+            for prompt, answer in zip(prompts, said, strict=True)
+        ]
+        shape = (len(prompts), max(lengths))
+        ids = torch.full(shape, self.tokenizer.pad_token_id)
+        labels = torch.full(shape, IGNORED)
+        attention = torch.zeros(shape, dtype=torch.long)
+        question = torch.zeros(shape, dtype=torch.bool)
+        for row, (prompt, answer) in enumerate(zip(prompts, said, strict=True)):
+            end = num_visual + len(prompt)
+            ids[row, :num_visual] = self.config.video_token_id
+            ids[row, num_visual : lengths[row]] = torch.tensor([*prompt, *answer])
+            labels[row, end : lengths[row]] = torch.tensor(answer)
+            attention[row, : lengths[row]] = 1
+            question[row, num_visual:end] = True
+        inputs = {"input_ids": ids, "attention_mask": attention, "question_mask": question}
+        return inputs, labels
+
+
+def draw_questions(
+    timeline: Any, count: int, families: Sequence[str], rng: Random
+) -> list[Question]:
+    """Draw questions of random families, passing over those that have nothing to ask."""
+    questions: list[Question] = []
+    while len(questions) < count:
+        question = ask(timeline, rng.choice(families), rng)
+        if question is not None:
+            questions.append(question)
+    return questions
+
+
+def _evidence(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Tensor:
+    most = max(len(questions) for questions in questions_VQ)
+    evidence = torch.zeros(len(questions_VQ), most, num_frames, dtype=torch.bool)
+    for video, questions in enumerate(questions_VQ):
+        for number, question in enumerate(questions):
+            for span in question.evidence:
+                evidence[video, number, int(span.start_seconds) : int(span.end_seconds)] = True
+    return evidence
+
+
+def _split(values: list[int], counts: Sequence[int]) -> list[list[int]]:
+    starts = [sum(counts[:number]) for number in range(len(counts))]
+    return [values[start : start + count] for start, count in zip(starts, counts, strict=True)]

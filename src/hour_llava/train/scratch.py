@@ -1,0 +1,46 @@
+"""What training from scratch needs of a model that pretrained weights would bring along."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hour_llava.model.memories import FRACTION_HARMONICS, TimeFeatures
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+
+EMBEDDING_STD = 0.5
+ADDED_STD = 0.1
+"""Words must be far apart from the start; what is added to memory tokens must not drown them."""
+
+
+@torch.no_grad()
+def start_from_scratch(model: HourLlavaForConditionalGeneration, seed: int) -> None:
+    """Draw weights for fast learning at small width.
+
+    transformers draws everything with a standard deviation of 0.02, made for widths in the
+    thousands.
+    """
+    torch.manual_seed(seed)
+    inner = model.model
+    for part in (inner.memory_maker, inner.memaug, inner.language_model, model.lm_head):
+        for module in part.modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
+    nn.init.normal_(inner.get_input_embeddings().weight, std=EMBEDDING_STD)
+    nn.init.normal_(inner.memory_maker.newline, std=EMBEDDING_STD)
+    if inner.memory_maker.time_features is not None:
+        nn.init.normal_(inner.memory_maker.time_features.proj.weight, std=ADDED_STD)
+        nn.init.zeros_(inner.memory_maker.time_features.proj.bias)
+        hold_clock_time_out(inner.memory_maker.time_features)
+
+
+@torch.no_grad()
+def hold_clock_time_out(times: TimeFeatures) -> None:
+    """Keep the Fourier features of seconds (not of t / T) at zero, now and while training.
+
+    A model that meets short clips first would lean on them and fail on longer ones.
+    """
+    half = times.proj.in_features // 2
+    is_fraction = (torch.arange(times.proj.in_features) % half) < FRACTION_HARMONICS
+    times.proj.weight.mul_(is_fraction)
+    times.proj.weight.register_hook(lambda gradient: gradient * is_fraction)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import torch
+
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from hour_llava.model.processing_hour_llava import HourLlavaProcessor
+from hour_llava.recipes.nano import NanoSettings, make_config, make_tokenizer
+from hour_llava.train.batches import IGNORED, Composer, draw_questions
+from hour_llava.train.loop import (
+    Heads,
+    LoopSettings,
+    Stage,
+    step_losses,
+    train_on_features,
+    word_loss,
+)
+from hour_llava.train.scratch import start_from_scratch
+from hour_llava.train.tower import ATTRIBUTE_SIZES, attribute_classes, multi_hot
+from hour_llava.world.questions import FAMILIES
+from hour_llava.world.timeline import attributes_per_second, make_timeline
+
+SETTINGS = NanoSettings(width=32, layers=1, tower_width=32, tower_layers=1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    torch.set_num_threads(1)
+    return make_tokenizer()
+
+
+@pytest.fixture
+def model(tokenizer):
+    model = HourLlavaForConditionalGeneration(make_config(SETTINGS, tokenizer))
+    start_from_scratch(model, 0)
+    return model.eval()
+
+
+@pytest.fixture
+def clips():
+    return [make_timeline(20, seed) for seed in (1, 2)]
+
+
+def make_batch(composer, clips, blur=None):
+    rng = Random(0)
+    questions = [draw_questions(clip, 3, FAMILIES, rng) for clip in clips]
+    features = [torch.randn(20, 4, 32) for _ in clips]
+    classes = torch.stack([attribute_classes(attributes_per_second(clip)) for clip in clips])
+    return questions, composer.compose(features, questions, classes_VFPA=classes, blur=blur)
+
+
+def test_rows_read_as_the_processor_writes_them_when_asking(model, tokenizer, clips) -> None:
+    questions, batch = make_batch(Composer(model.config, tokenizer), clips)
+    processor = HourLlavaProcessor.from_config(
+        model.config, tokenizer, chat_template=tokenizer.chat_template
+    )
+    content = [{"type": "video"}, {"type": "text", "text": questions[0][0].question}]
+    prompt = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    asked = processor(text=prompt, video_features=[batch.inputs["video_features"][0]])
+    length = asked["input_ids"].shape[1]
+    assert torch.equal(batch.inputs["input_ids"][0, :length], asked["input_ids"][0])
+    assert torch.equal(batch.inputs["question_mask"][0, :length], asked["question_mask"][0])
+    assert not batch.inputs["question_mask"][0, length:].any()
+
+
+def test_labels_are_the_answer_and_the_end_mark_alone(model, tokenizer, clips) -> None:
+    questions, batch = make_batch(Composer(model.config, tokenizer), clips)
+    flat = [question for own in questions for question in own]
+    for row, question in zip(batch.labels_BL, flat, strict=True):
+        words = tokenizer.decode(row[row != IGNORED])
+        assert words.removesuffix("<|im_end|>").strip() == question.answer
+
+
+def test_evidence_marks_the_seconds_of_each_question(model, tokenizer, clips) -> None:
+    questions, batch = make_batch(Composer(model.config, tokenizer), clips)
+    for video, own in enumerate(questions):
+        for number, question in enumerate(own):
+            seconds = sum(s.end_seconds - s.start_seconds for s in question.evidence)
+            assert batch.evidence_VQF[video, number].sum() == seconds
+
+
+def test_blurring_never_touches_shapes_and_scenes(tokenizer, model) -> None:
+    composer = Composer(model.config, tokenizer)
+    ids = tokenizer("what colour is the heart in the forest?").input_ids
+    heart, forest = (tokenizer.convert_tokens_to_ids(word) for word in ("heart", "forest"))
+    blurred = [composer._blur(ids, Random(seed)) for seed in range(50)]
+    assert all(heart in row and forest in row for row in blurred)
+    assert any(row != ids for row in blurred)
+
+
+def test_attribute_bits_say_what_stands_where() -> None:
+    clip = make_timeline(20, 3)
+    labels = attributes_per_second(clip)
+    bits = multi_hot(attribute_classes(labels))
+    assert bits.shape == (20, 4, sum(ATTRIBUTE_SIZES.values()))
+    first_shape = ATTRIBUTE_SIZES["scene"]
+    shapes = bits[..., first_shape : first_shape + ATTRIBUTE_SIZES["shape"]]
+    assert torch.equal(shapes.sum(-1) > 0, torch.from_numpy(labels["shape"] >= 0))
+
+
+def test_word_loss_calls_a_row_right_when_every_answer_word_is_likeliest() -> None:
+    labels = torch.tensor([[IGNORED, 2, 3, IGNORED], [IGNORED, 2, 3, IGNORED]])
+    logits = torch.zeros(2, 4, 5)
+    logits[:, 0, 2] = logits[0, 1, 3] = logits[1, 1, 4] = 9.0
+    losses, is_right = word_loss(logits, labels)
+    assert is_right.tolist() == [True, False]
+    assert losses[0] < 0.01 < losses[1]
+
+
+def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
+    composer = Composer(model.config, tokenizer)
+    heads = Heads(32, len(composer.answers))
+    model.model.vision_tower.requires_grad_(False)
+    _, batch = make_batch(composer, clips)
+    losses, is_right = step_losses(
+        model.train(), heads, batch, LoopSettings(stages=(), evidence_heads=1)
+    )
+    assert len(is_right) == 6
+    torch.stack(list(losses.values())).sum().backward()
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    assert [name for name, p in trained if p.grad is None] == []
+
+
+def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips) -> None:
+    composer = Composer(model.config, tokenizer)
+    heads = Heads(32, len(composer.answers))
+    model.model.vision_tower.requires_grad_(False)
+    _, batch = make_batch(composer, clips)
+
+    class OneBatch(Composer):
+        def draw(self, *args, **kwargs):
+            return batch
+
+    class Group:
+        scale = 1.0
+        group = type("G", (), {"seconds": 20})
+
+    train_on_features(
+        model,
+        heads,
+        OneBatch(model.config, tokenizer),
+        lambda seconds: Group(),  # type: ignore[arg-type, return-value]
+        LoopSettings(stages=(Stage(num_steps=3, seconds=(20,)),), evidence_heads=1, log_every=3),
+        log=lambda line: None,
+    )
+    times = model.model.memory_maker.time_features
+    assert (times.proj.weight[:, 4:10] == 0).all()
+    assert (times.proj.weight[:, 14:] == 0).all()
+    assert (times.proj.weight[:, :4] != 0).all()

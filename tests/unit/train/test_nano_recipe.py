@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import hour_llava  # noqa: F401  (registers the Auto classes)
+from hour_llava.recipes.nano import NanoSettings, Round, train_nano
+from hour_llava.train.loop import LoopSettings, Stage
+from hour_llava.train.tower import TowerSettings
+
+TINY = NanoSettings(
+    image_size=32,
+    patch_size=16,
+    width=32,
+    layers=1,
+    tower_width=32,
+    tower_layers=1,
+    short=((14, 2),),
+    long=((30, 1),),
+    drills=(14, 1),
+    held_out=((14, 1),),
+    rounds=tuple(
+        Round(
+            tower=(TowerSettings(num_steps=2, batch_size=8, shares=(0.5, 0.25, 0.25)),),
+            loop=LoopSettings(
+                stages=(Stage(num_steps=2, seconds=(14, 30)),),
+                num_videos=2,
+                num_rows=8,
+                evidence_heads=1,
+                log_every=2,
+                seed=seed,
+            ),
+        )
+        for seed in (0, 1)
+    ),
+)
+
+
+@pytest.mark.slow
+def test_a_tiny_run_writes_a_model_that_loads_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    lines: list[str] = []
+    train_nano(tmp_path, TINY, lines.append)
+    assert sum("held out" in line for line in lines) == 2
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert processor.tokenizer.chat_template == processor.chat_template
+    first = {name: weight.clone() for name, weight in model.state_dict().items()}
+    train_nano(tmp_path, TINY, lines.append)  # clips and towers are there already
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
+    assert all(torch.allclose(again[name], weight, atol=1e-5) for name, weight in first.items())
