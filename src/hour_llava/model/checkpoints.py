@@ -125,8 +125,7 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
             f"{HourLlavaConfig.model_type!r} and {RELEASED_TYPE!r}"
         )
     entries = read_folder(folder)
-    # With a configuration of its own: transformers does not know the released one.
-    tokenizer = AutoTokenizer.from_pretrained(folder, config=Qwen2Config())
+    tokenizer = _read_tokenizer(folder)
     if model_type == RELEASED_TYPE:
         config = config_from_released(values, folder, num_words=len(tokenizer))
         entries = {our_key(key): entry for key, entry in entries.items()}
@@ -138,6 +137,18 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
     return Checkpoint(
         folder=folder, layout=layout, config=config, tokenizer=tokenizer, entries=entries
     )
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    """Read the tokenizer; transformers would make an empty one where its files are missing."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise CheckpointError(f"{folder} has no tokenizer.json: copy the tokenizer's files there")
+    try:
+        # With a configuration of its own: transformers does not know the released one.
+        return AutoTokenizer.from_pretrained(folder, config=Qwen2Config())
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"the tokenizer in {folder} cannot be read: {reason}") from error
 
 
 def _without_tied_head(
