@@ -74,12 +74,16 @@ class TimeFeatures(nn.Module):
 
 
 class StoredFeatures(Protocol):
-    """What is read of a `MemoryRepository`: pooled features and presentation times."""
+    """What is read of a `MemoryRepository`: ranges of pooled features, and presentation times."""
 
     @property
-    def features_FPD(self) -> Tensor: ...
+    def shape(self) -> tuple[int, ...]: ...
     @property
     def times_F(self) -> Tensor: ...
+
+    def frames(self, first: int, last: int) -> Tensor:
+        """Give the features of frames first..last-1."""
+        ...
 
 
 VideoFeatures = Tensor | StoredFeatures
@@ -87,25 +91,31 @@ VideoFeatures = Tensor | StoredFeatures
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSource:
-    """A video's pooled features, in memory or in a mapped file, and the times of its frames."""
+    """A video's pooled features, in memory or in a file, and the times of its frames."""
 
-    features_FPC: Tensor
+    features: Tensor | StoredFeatures
     seconds_F: Tensor
 
     @classmethod
     def of(cls, given: VideoFeatures, seconds_F: Tensor | None = None) -> FrameSource:
         """Take features (F, P, C) or (F, h, w, C), or a repository; times default to 1 FPS."""
         if not isinstance(given, Tensor):
-            return cls(features_FPC=given.features_FPD, seconds_F=given.times_F.float())
+            return cls(features=given, seconds_F=given.times_F.float())
         features = given.flatten(1, 2) if given.dim() == 4 else given
         if seconds_F is None:
             seconds_F = torch.arange(len(features), dtype=torch.float32)
-        return cls(features_FPC=features, seconds_F=seconds_F.float())
+        return cls(features=features, seconds_F=seconds_F.float())
 
     @property
     def num_frames(self) -> int:
         """Count the video's frames, before repetition."""
-        return len(self.features_FPC)
+        return self.features.shape[0]
+
+    def read(self, first: int, last: int) -> Tensor:
+        """Read frames first..last-1; of a file, nothing more is held in memory."""
+        if isinstance(self.features, Tensor):
+            return self.features[first:last]
+        return self.features.frames(first, last)
 
     def tubes(self, frames: Tensor, tube_size: int, like: Tensor) -> Tensor:
         """Read frames and join each with those before it (t, t - 1, ..); the first repeats itself.
@@ -113,15 +123,17 @@ class FrameSource:
         Returns:
             (n, P, C * tube_size) on `like`'s device, of its dtype.
         """
-        parts = [self._read((frames - back).clamp(min=0)) for back in range(tube_size)]
-        parts = [part.to(like.device, like.dtype) for part in parts]
-        return parts[0] if tube_size == 1 else torch.cat(parts, dim=-1)
-
-    def _read(self, frames: Tensor) -> Tensor:
-        first, last = int(frames[0]), int(frames[-1])
-        if last - first + 1 == len(frames) and bool((frames.diff() == 1).all()):
-            return self.features_FPC[first : last + 1]  # a view: nothing of a mapped file is copied
-        return self.features_FPC[frames.to(self.features_FPC.device)]
+        wanted_Tn = torch.stack([(frames - back).clamp(min=0) for back in range(tube_size)])
+        first, last = int(wanted_Tn.min()), int(wanted_Tn.max()) + 1
+        if last - first <= 2 * wanted_Tn.numel():
+            block, place_Tn = self.read(first, last), wanted_Tn - first
+        else:
+            rows, place_Tn = wanted_Tn.unique(return_inverse=True)
+            block = torch.cat([self.read(row, row + 1) for row in rows.tolist()])
+        block = block.to(like.device, like.dtype)
+        if tube_size == 1 and torch.equal(place_Tn[0], torch.arange(len(block))):
+            return block
+        return torch.cat([block[place.to(block.device)] for place in place_Tn], dim=-1)
 
     def fractions(self) -> Tensor:
         """Give each frame's place in the video, 0..1."""
@@ -279,7 +291,7 @@ class MemoryMaker(nn.Module):
             ValueError: names the features' shape and what this model reads.
         """
         source = FrameSource.of(features, seconds_F)
-        found, wanted = source.features_FPC.shape, self.config.vision_config.hidden_size
+        found, wanted = tuple(source.features.shape), self.config.vision_config.hidden_size
         if (
             len(found) != 3
             or found[0] == 0
@@ -287,13 +299,14 @@ class MemoryMaker(nn.Module):
             or found[1] < self.config.num_cells
         ):
             raise ValueError(
-                f"video features have shape {tuple(found)} (frames, cells, channels); this model "
+                f"video features have shape {found} (frames, cells, channels); this model "
                 f"reads at least 1 frame of {self.config.num_cells} cells of {wanted} channels"
             )
         if found[1] == self.config.num_cells:
             return source
-        pooled = pool_grid(source.features_FPC.to(self.newline.dtype), self.config.pool_size)
-        return FrameSource(features_FPC=pooled, seconds_F=source.seconds_F)
+        whole = source.read(0, source.num_frames).to(self.newline.dtype)
+        pooled = pool_grid(whole, self.config.pool_size)
+        return FrameSource(features=pooled, seconds_F=source.seconds_F)
 
     def _memory_bytes(self, source: FrameSource) -> int:
         frames = len(source_frames(source.num_frames, self.config))

@@ -13,8 +13,10 @@ from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 
-WORDS = "<unk> <|endoftext|> <|im_start|> <|im_end|> system user assistant you are a helpful".split()
-WORDS += "what colour is the ring ? red green blue . 1 2 3 You seconds".split()
+SPECIALS = ["<unk>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEXT_WORDS = """system user assistant you are a helpful what colour is the ring ? red green blue .
+1 2 3 You seconds"""
+WORDS = SPECIALS + TEXT_WORDS.split()
 VISION = {
     "model_type": "siglip_vision_model",
     "hidden_size": 16,

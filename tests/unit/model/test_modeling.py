@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from hour_llava.errors import TokenCountError
+from hour_llava.memory import MemoryRepository
 from hour_llava.model.memories import ChunkedVideoMemory
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    pixels = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed))
+    pixels = torch.randint(
+        0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed)
+    )
     return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
@@ -171,15 +175,25 @@ def test_processor_and_model_count_alike_for_every_forgetting(
         model(**inputs)
 
 
+@pytest.mark.parametrize("from_file", [False, True])
 @torch.no_grad()
 def test_chunked_memory_gives_the_answer_of_the_whole_one(
-    make_model: Any, nano_options: dict[str, Any], tokenizer: Any, ask: Any
+    make_model: Any,
+    nano_options: dict[str, Any],
+    tokenizer: Any,
+    ask: Any,
+    tmp_path: Path,
+    from_file: bool,
 ) -> None:
     from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 
     model = make_model(**nano_options)
     own = HourLlavaProcessor.from_config(model.config, tokenizer)
     long = torch.randn(61, 4, 16, generator=torch.Generator().manual_seed(3))
+    if from_file:
+        long = MemoryRepository(features_FPD=long, times_F=torch.arange(61.0))
+        long.save(tmp_path / "long.hlm")
+        long = MemoryRepository.open(tmp_path / "long.hlm")
     inputs = own(text=ask(), video_features=[long])
     whole = model(**inputs, output_evidence=True)
     assert isinstance(model.project_memory(long, max_memory_bytes=9000), ChunkedVideoMemory)
@@ -241,7 +255,9 @@ def test_checkpointing_leaves_loss_and_gradients_alone(
     for recompute in (False, True):
         model = make_model(spatial_forgetting="uniform").train()
         if recompute:
-            model.gradient_checkpointing_enable()
+            # transformers renamed it in 5.2x; both names must work while 5.17 does
+            old, new = "gradient_checkpointing_enable", "activation_checkpointing_enable"
+            getattr(model, new if hasattr(model, new) else old)()
             assert model.model.gradient_checkpointing
         loss = model(**inputs, labels=inputs["input_ids"].clamp(max=20)).loss
         loss.backward()
