@@ -3,9 +3,9 @@
 Sizes: hidden 256, 4 heads, 2 kv heads, 4 MemAug blocks, 4 LLM layers of Qwen2's shape, vision
 features given, float32, one thread. The reference does what the released code does, in plain
 PyTorch: one sample, everything whole, kv heads repeated, rotation in float32 copies, attention by
-torch SDPA. Every run is a fresh process: CPU seconds of the forward, and the process' peak
-memory less what it held once features and weights were loaded. Both arms have the same weights,
-and their logits are compared.
+torch SDPA. Ours is the model that ships, called as a user calls it. Every run is a fresh process:
+CPU seconds of the forward, and the process' peak memory less what it held once features and weights
+were loaded. Both arms have the same weights, and their results are compared.
 
     python benchmarks/memaug.py --frames 900 3600 --runs 3
 """
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,19 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model
 
 from hour_llava.memory import (
-    MemAug,
-    MemoryTokens,
     count_kept_frames,
+    count_kept_tokens,
     kept_token_index,
     query_positions,
     uniform_cells,
     uniform_frames,
 )
+from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 
 HIDDEN, HEADS, KV_HEADS, BLOCKS, LLM_LAYERS = 256, 4, 2, 4, 4
-FEATURES, CELLS, THETA, TEXT_BEFORE, TEXT_AFTER = 1152, 64, 1e6, 30, 30
-KEYS = ("num_frames",)
+FEATURES, CELLS, THETA, VOCABULARY, TEXT_BEFORE, TEXT_AFTER = 1152, 64, 1e6, 1000, 30, 30
+KEYS = ("num_frames", "arms")
 RESULTS = Path(__file__).parent / "results" / "memaug.json"
 
 
@@ -106,8 +108,8 @@ class PlainBlock(nn.Module):
         return self.norm3(x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](x))))
 
 
-class Model(nn.Module):
-    """Projector, newline, MemAug and LLM; the two arms differ in `memory` and `augment`."""
+class Plain(nn.Module):
+    """The reference: projector, newline, MemAug and LLM, everything whole."""
 
     def __init__(self):
         super().__init__()
@@ -115,84 +117,107 @@ class Model(nn.Module):
             nn.Linear(FEATURES, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN)
         )
         self.newline = nn.Parameter(torch.randn(HIDDEN))
-        self.memaug: nn.Module
-        config = Qwen2Config(
-            vocab_size=1000,
-            hidden_size=HIDDEN,
-            intermediate_size=5 * HIDDEN,
-            num_hidden_layers=LLM_LAYERS,
-            num_attention_heads=HEADS,
-            num_key_value_heads=KV_HEADS,
-            rope_parameters={"rope_type": "default", "rope_theta": THETA},
-        )
-        config._attn_implementation = "sdpa"
-        self.llm = Qwen2Model(config)
+        self.memaug = nn.ModuleDict({"layers": nn.ModuleList(PlainBlock() for _ in range(BLOCKS))})
+        self.llm = Qwen2Model(llm_config())
 
     def forward(self, features_FPD: Tensor, text_ids: Tensor) -> Tensor:
-        """Answer: project, forget, augment, prefill; gives the last position's hidden state."""
+        """Project, forget, augment, prefill; gives the last position's hidden state."""
         num_frames = len(features_FPD)
-        memory_MD = self.memory(features_FPD)
+        projected = self.projector(features_FPD)
+        newline = self.newline.expand(num_frames, 1, HIDDEN)
+        memory_MD = torch.cat([projected, newline], dim=1).flatten(0, 1)
         frames = uniform_frames(num_frames, count_kept_frames(num_frames))
         kept = kept_token_index(frames, uniform_cells(8, 8), num_cells=CELLS)
         text = self.llm.embed_tokens(text_ids)
         before, after = text[:TEXT_BEFORE], text[TEXT_BEFORE:]
-        queries = torch.cat([before, memory_MD[kept], after])
+        out = torch.cat([before, memory_MD[kept], after])
         positions = query_positions([len(before), kept, len(after)])
-        out = self.augment(queries, positions, memory_MD, torch.arange(len(memory_MD)))
-        del memory_MD, queries
-        visual = out[len(before) : len(out) - len(after)]
-        prompt = torch.cat([before, visual, after])[None]
-        del out, visual
+        for block in self.memaug["layers"]:
+            out = block(out, positions, memory_MD, torch.arange(len(memory_MD)))
+        prompt = torch.cat([before, out[len(before) : len(out) - len(after)], after])[None]
         return self.llm(inputs_embeds=prompt, use_cache=True).last_hidden_state[0, -1]
 
 
-class Ours(Model):
-    """Ours: the projector a few frames at a time into one tensor, MemAug of hour_llava.memory."""
+class Ours(nn.Module):
+    """The model that ships, its tower made small since features are given."""
 
     def __init__(self):
         super().__init__()
-        self.memaug = MemAug(
-            hidden_size=HIDDEN,
-            num_heads=HEADS,
-            num_key_value_heads=KV_HEADS,
-            num_layers=BLOCKS,
-            rope_theta=THETA,
+        tower = {
+            "model_type": "siglip_vision_model",
+            "hidden_size": FEATURES,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 16,
+            "image_size": 378,
+            "patch_size": 14,
+            "vision_use_head": False,
+        }
+        config = HourLlavaConfig(
+            vision_config=tower,
+            text_config=llm_config().to_dict(),
+            image_token_id=VOCABULARY,
+            video_token_id=VOCABULARY + 1,
+            memaug_num_layers=BLOCKS,
+            spatial_forgetting="uniform",
+        )
+        self.model = HourLlavaForConditionalGeneration._from_config(
+            config, attn_implementation="sdpa"
         )
 
-    def memory(self, features_FPD: Tensor) -> Tensor:
-        memory = features_FPD.new_empty(len(features_FPD), CELLS + 1, HIDDEN)
-        memory[:, CELLS] = self.newline
-        for start in range(0, len(features_FPD), 128):
-            part = features_FPD[start : start + 128]
-            memory[start : start + 128, :CELLS] = self.projector(part)
-        return memory.flatten(0, 1)
-
-    def augment(self, queries: Tensor, positions: Tensor, memory: Tensor, places: Tensor) -> Tensor:
-        return self.memaug(
-            queries,
-            lengths=[len(queries)],
-            positions_N=positions,
-            memories=[MemoryTokens(tokens_MD=memory, positions_M=places)],
-            memory_index=[0],
+    def forward(self, features_FPD: Tensor, text_ids: Tensor) -> Tensor:
+        """Answer; the head passes the hidden state through (its weights are the identity)."""
+        num_kept = count_kept_tokens(len(features_FPD), spatial="uniform")
+        place = torch.full((num_kept,), self.model.config.video_token_id)
+        ids = torch.cat([text_ids[:TEXT_BEFORE], place, text_ids[TEXT_BEFORE:]])[None]
+        output = self.model(
+            input_ids=ids, video_features=[features_FPD], logits_to_keep=1, use_cache=True
         )
+        return output.logits[0, -1, :HIDDEN]
 
 
-class Plain(Model):
-    """The reference."""
+OURS_TO_PLAIN = {
+    "model.lm_head.": "head.",
+    "model.model.memory_maker.projector.fc1.": "projector.0.",
+    "model.model.memory_maker.projector.fc2.": "projector.2.",
+    "model.model.memory_maker.newline": "newline",
+    "model.model.memaug.": "memaug.",
+    "model.model.language_model.": "llm.",
+}
 
-    def __init__(self):
-        super().__init__()
-        self.memaug = nn.ModuleDict({"layers": nn.ModuleList(PlainBlock() for _ in range(BLOCKS))})
 
-    def memory(self, features_FPD: Tensor) -> Tensor:
-        projected = self.projector(features_FPD)
-        newline = self.newline.expand(len(projected), 1, HIDDEN)
-        return torch.cat([projected, newline], dim=1).flatten(0, 1)
+def llm_config() -> Qwen2Config:
+    """A language model of Qwen2's shape."""
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=5 * HIDDEN,
+        num_hidden_layers=LLM_LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KV_HEADS,
+        rope_parameters={"rope_type": "default", "rope_theta": THETA},
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+    config._attn_implementation = "sdpa"
+    return config
 
-    def augment(self, queries: Tensor, positions: Tensor, memory: Tensor, places: Tensor) -> Tensor:
-        for block in self.memaug["layers"]:
-            queries = block(queries, positions, memory, places)
-        return queries
+
+def fill(model: nn.Module) -> None:
+    """Give both arms the same weights: drawn by a parameter's name in the reference."""
+    for name, parameter in model.named_parameters():
+        for ours, plain in OURS_TO_PLAIN.items():
+            name = name.replace(ours, plain) if name.startswith(ours) else name
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        if name.startswith("head."):
+            parameter.copy_(torch.eye(*parameter.shape))
+        elif parameter.dim() > 1 or name == "newline":
+            gain = 1.0 if name.startswith("llm.") else 1.4
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(drawn * gain * parameter.shape[-1] ** -0.5)
+        else:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
 
 def current_rss() -> int:
@@ -204,19 +229,15 @@ def current_rss() -> int:
 def run_arm(arm: str, num_frames: int, dtype: torch.dtype, out: Path) -> dict[str, float]:
     """Run one arm in this process and save its output."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     model = {"ours": Ours, "plain": Plain}[arm]()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
-            if parameter.dim() > 1:
-                scale = parameter.shape[-1] ** -0.5 * (1.0 if "llm" in name else 1.4)
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+        fill(model)
     model.to(dtype).eval()
     features = torch.empty(num_frames, CELLS, FEATURES, dtype=dtype)
     for frame in features:
         frame.copy_(torch.randn(CELLS, FEATURES, generator=generator))
-    ids = torch.randint(0, 1000, (TEXT_BEFORE + TEXT_AFTER,), generator=generator)
+    ids = torch.randint(0, VOCABULARY, (TEXT_BEFORE + TEXT_AFTER,), generator=generator)
     with torch.no_grad():
         model(features[:8].repeat(16, 1, 1), ids)  # warm up: threads, kernels, allocator
         before = current_rss()
@@ -266,6 +287,7 @@ def compare(num_frames: int, runs: int, dtypes: list[str], folder: Path) -> dict
     }
     return {
         "num_frames": num_frames,
+        "arms": list(raw),
         "ratio_to_plain_float32": ratios,
         "median": median,
         "max_error_to_plain_float32": error,
