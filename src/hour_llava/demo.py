@@ -54,13 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hour_llava.demo", description=__doc__)
     parser.add_argument("--seed", type=int, default=7, help="of the video and its questions")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the video")
+    parser.add_argument("--model", default="nano", help="a built-in name, a folder or a hub id")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder, made anew")
     arguments = parser.parse_args(argv)
-    run(arguments.out, seed=arguments.seed, seconds=round(arguments.minutes * 60))
+    seconds = round(arguments.minutes * 60)
+    run(arguments.out, seed=arguments.seed, seconds=seconds, model=arguments.model)
     return 0
 
 
-def run(out: Path, *, seed: int, seconds: int) -> list[Asked]:
+def run(out: Path, *, seed: int, seconds: int, model: str = "nano") -> list[Asked]:
     """Render, remember, ask; print the answers beside the truth, and what it cost."""
     from hour_llava.commands.loading import load_quietly
 
@@ -74,14 +76,14 @@ def run(out: Path, *, seed: int, seconds: int) -> list[Asked]:
         video = folder / "video.mp4"
         (folder / "truth" / "video.mp4").replace(video)
     with _timed(costs, "load the model"):
-        assistant = load_quietly("nano")
+        assistant = load_quietly(model)
     with _timed(costs, "watch the video and keep its memory"), watch(video.name) as progress:
         remembered = assistant.remember_with_report(video, progress=progress)
     asked = [_ask(assistant, remembered, question) for question in choose(world.questions)]
     costs["answer one question (median)"] = sorted(item.seconds for item in asked)[len(asked) // 2]
     for number, item in enumerate(asked, start=1):
         _draw(folder / f"evidence-{number}-{item.question.family}.png", item, remembered, video)
-    console = Console()
+    console = Console(width=118 if not sys.stdout.isatty() else None)
     console.print(_answers_table(asked))
     console.print(_costs_table(costs, video, remembered))
     print(f"pictures of where each answer was read: {folder}/evidence-*.png")

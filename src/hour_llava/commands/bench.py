@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hour_llava.session import Assistant
 
 _QUESTION = "What colour is the star?"
-_VIDEO_SECONDS, _SEED = 60, 5
+_VIDEO_SECONDS, _SEED = 20, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def _measure_video(assistant: Assistant, runs: int) -> list[Measured]:
     from hour_llava.world.video_file import write_video
 
     with tempfile.TemporaryDirectory(prefix="hour-llava-") as folder:
-        path = Path(folder) / "minute.mp4"
+        path = Path(folder) / "video.mp4"
         write_video(make_timeline(_VIDEO_SECONDS, _SEED), path, fps=30, width=1280, height=720)
 
         def decode() -> None:
