@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from hour_llava import memory
 
-GOLDEN = Path(os.environ.get("HOUR_LLAVA_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
+GOLDEN = Path(os.environ["HOUR_LLAVA_GOLDEN"])
 CASES = [
     path.parent
     for path in sorted(GOLDEN.glob("*/meta.json"))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hour_llava.memory import MemAug, MemoryTokens
 
-GOLDEN = Path(os.environ.get("HOUR_LLAVA_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
+GOLDEN = Path(os.environ["HOUR_LLAVA_GOLDEN"])
 KINDS = ("memaug", "memaug_scaled", "memaug_bf16")
 CASES = [
     path.parent
