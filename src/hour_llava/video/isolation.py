@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-import hour_llava
 from hour_llava import errors
 from hour_llava.errors import BrokenVideoError, DecoderHungError, HourLlavaError
 from hour_llava.schema import DamagedSpan, VideoInfo
@@ -181,6 +180,6 @@ def _unnamed_file() -> int:
 
 def _environment() -> dict[str, str]:
     """Let the child import the very package that runs here, from wherever that was found."""
-    root = str(Path(hour_llava.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     path = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
