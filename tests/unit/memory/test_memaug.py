@@ -245,3 +245,32 @@ def test_state_names_are_a_promise(make_memaug: Callable) -> None:
     modules = ["self_attn.qkv_proj", "self_attn.o_proj", "cross_attn.q_proj", "cross_attn.kv_proj"]
     modules += ["cross_attn.o_proj", "mlp.fc1", "mlp.fc2", "norm1", "norm2", "norm3"]
     assert names == {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
+
+
+def test_bfloat16_is_as_good_at_far_positions_as_at_near_ones(make_memaug: Callable) -> None:
+    batch = make_batch()
+    exact, low = make_memaug(), make_memaug().bfloat16()
+    for parameter, rounded in zip(exact.parameters(), low.parameters(), strict=True):
+        parameter.data.copy_(rounded.data.float())
+
+    def run(memaug: MemAug, dtype: torch.dtype, first: int, key_shift: int = 0) -> Tensor:
+        memories = [
+            MemoryTokens(
+                tokens_MD=m.tokens_MD.bfloat16().to(dtype),
+                positions_M=m.positions_M + first + key_shift,
+            )
+            for m in batch["memories"]
+        ]
+        queries = batch["queries_ND"].bfloat16().to(dtype)
+        places = {"positions_N": batch["positions_N"] + first, "memories": memories}
+        with torch.no_grad():
+            return memaug(**(batch | places | {"queries_ND": queries})).float()
+
+    errors = {}
+    for first in (0, 200_000):
+        judge = run(exact, torch.float32, first)
+        errors[first] = (run(low, torch.bfloat16, first) - judge).abs()
+        misplaced = (run(exact, torch.float32, first, key_shift=1) - judge).abs()
+        assert errors[first].mean() < misplaced.mean()  # sharp enough to see a step of one
+    assert errors[200_000].max() <= 2 * errors[0].max()
+    assert errors[200_000].mean() <= 1.2 * errors[0].mean()
