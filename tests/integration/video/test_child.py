@@ -165,8 +165,12 @@ def test_the_child_dies_with_a_parent_that_is_killed(corpus: Corpus, then: str) 
 
 def test_ctrl_c_shows_no_traceback_of_the_child(corpus: Corpus) -> None:
     path = corpus["one_key_frame_in_ten_minutes"].path
-    then = "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    sys.exit(130)"
+    then = (
+        "try:\n    print('ready', flush=True)\n    time.sleep(600)\n"
+        "except KeyboardInterrupt:\n    sys.exit(130)"
+    )
     parent, child = start_parent(path, then, process_group=0)
+    assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
     os.killpg(parent.pid, signal.SIGINT)  # as a terminal does, to the whole group
     _, stderr = parent.communicate(timeout=20)
     assert parent.returncode == 130 and stderr == ""
