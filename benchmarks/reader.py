@@ -7,7 +7,8 @@ are user and system of itself and of all processes it started, start-up included
 on one thread and throws away; the other arms give RGB of one frame a second. The bar codes and
 times are checked once for `ours`.
 
-    python benchmarks/reader.py --runs 3 --hour
+    python benchmarks/reader.py --runs 3 --arms "ffmpeg, null, 1 thread" ours
+    python benchmarks/reader.py --seconds 120 --hour
     PYTHONPATH=folder_with_cv2_and_decord python benchmarks/reader.py      # also OpenCV and decord
 """
 
@@ -248,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=600, help="length of the file compared")
+    parser.add_argument("--arms", nargs="+", help="all there are by default")
     parser.add_argument("--hour", action="store_true", help="also one hour, once: memory, frames")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--arm", choices=list(ARMS), help=argparse.SUPPRESS)
@@ -267,7 +269,7 @@ def main() -> None:
         "file": {"bytes": path.stat().st_size, "seconds": options.seconds, "x264": OPTIONS},
         "targets": {"ratio_to_ffmpeg": TARGET_RATIO, "child_mb_of_an_hour": TARGET_CHILD_MB},
         "frames": check_frames(path),
-        "arms": compare(path, available_arms(), options.runs),
+        "arms": compare(path, options.arms or available_arms(), options.runs),
     }
     if options.hour:
         hour = options.folder / "reader_hour.mp4"
@@ -280,7 +282,9 @@ def main() -> None:
             **check_frames(hour),
         }
         hour.unlink()
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known[f"{options.seconds} s" + (" and an hour" if options.hour else "")] = result
+    RESULTS.write_text(json.dumps(known, indent=2) + "\n")
     for arm, values in result["arms"].items():
         print(f"{arm:<24}{values['median_cpu_seconds']:>8} s  {values['ratio_to_ffmpeg']}")
     print({name: result.get(name) for name in ("frames", "hour")})

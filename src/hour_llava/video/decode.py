@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame as DecodedFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from hour_llava.errors import BrokenVideoError
+from hour_llava.errors import BrokenVideoError, VideoError
 from hour_llava.schema import DamagedSpan, Sampling, VideoInfo
 from hour_llava.video.container import check_path, open_video
 from hour_llava.video.frame import Pixels, VideoFrame
@@ -56,6 +56,8 @@ class PlannedDecode:
         report_progress: ReportProgress = lambda seconds: None,
     ) -> None:
         check_sampling(sampling)
+        if first_index < 0:
+            raise VideoError(f"first_index is {first_index}; choose a tick from 0 on")
         self._name = check_path(path)
         self._threads = threads or 0
         self._report_progress = report_progress
@@ -214,7 +216,7 @@ class PlannedDecode:
             context.thread_type = "AUTO"
             context.thread_count = threads
             context.open(strict=False)
-            run = _Run(stream, context.thread_count, iter(self._number_of_rank.tolist()))
+            run = _Run(stream, context.thread_count, self._outputs())
             previous, last_skip = -1, ""
             for number, packet in self._packets(container, stream, start, plan):
                 if self._table.is_key_N[number] and number != previous + 1:
@@ -230,6 +232,10 @@ class PlannedDecode:
                 yield from self._feed(run, packet)
             yield from self._feed(run, None)
             self._miss(run, len(self._number_of_rank))
+
+    def _outputs(self) -> Iterator[int]:
+        """Number the frames as they come out, for containers without times."""
+        return (int(number) for number in self._number_of_rank)
 
     def _feed(
         self, run: _Run, packet: Packet[VideoStream] | None
