@@ -52,6 +52,7 @@ from hour_llava.model.visual_plan import (
 
 ENCODE_TOKENS = 24_576
 """Patches the tower takes at a time: 33 frames of so400m at 384."""
+OUR_UNSPLIT_MODULES = ("MemAugLayer", "MemoryMaker")
 
 
 class HourLlavaPreTrainedModel(PreTrainedModel):
@@ -62,12 +63,7 @@ class HourLlavaPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities: Any = ("image", "video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules: Any = (
-        "Qwen2DecoderLayer",
-        "SiglipEncoderLayer",
-        "MemAugLayer",
-        "MemoryMaker",
-    )
+    _no_split_modules: Any = ("Qwen2DecoderLayer", "SiglipEncoderLayer", *OUR_UNSPLIT_MODULES)
     _skip_keys_device_placement: Any = ("past_key_values",)
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -199,7 +195,7 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         """
         is_visual_BL = self.is_visual(input_ids)
         question_BL = as_bool_mask(question_mask, input_ids)
-        question_BL = question_BL & as_bool_mask(attention_mask, input_ids) & ~is_visual_BL
+        question_BL &= as_bool_mask(attention_mask, input_ids) & ~is_visual_BL
         embeds_BLD = self._embed(input_ids)
         visuals = self._visuals(input_ids, embeds_BLD, question_BL, Pictures(**pictures))
         check_counts(is_visual_BL.sum(1).tolist(), visuals.plans)
@@ -289,7 +285,7 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
     ) -> Tensor | None:
         """Choose frames by content, where the configuration says so."""
         temporal = self.config.temporal_forgetting
-        if temporal not in ("keyframe", "question"):
+        if temporal not in ("keyframe", "question") or not bool(question_L.any()):
             return None
         num_kept = num_kept_frames(video.num_frames, self.config, max_kept)
         with torch.no_grad():
@@ -369,9 +365,11 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
     ) -> list[Tensor | None]:
         """Give each row's share of reading per video frame; repeated frames are summed."""
         found: list[Tensor | None] = [None] * len(visuals.plans)
+        is_text = (~rows.is_visual_N).split(rows.lengths)
         for sequence, row in enumerate(rows.row_numbers):
             number = visuals.memory_of_row[row]
-            if number is None or number >= len(visuals.videos):
+            is_asked = bool(is_text[sequence].any())
+            if number is None or number >= len(visuals.videos) or not is_asked:
                 continue
             num_frames = visuals.videos[number].num_frames
             share = mass.per_frame(sequence)
@@ -400,8 +398,9 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
             if input_ids is None:
                 raise ValueError("neither input_ids nor inputs_embeds came; one is needed")
             inputs_embeds = self._embed(input_ids)
-            is_decoding = past_key_values is not None and past_key_values.get_seq_length() > 0
-            if augmented_tokens is None and not is_decoding:
+            is_prefill = past_key_values is None or past_key_values.get_seq_length() == 0
+            has_pictures = any(value is not None for value in pictures.values())
+            if augmented_tokens is None and (is_prefill or has_pictures):
                 augmented = self.augment(
                     input_ids,
                     attention_mask,
@@ -429,7 +428,7 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             augmented_tokens=augmented_tokens,
-            memory_tokens=None if augmented is None else _frames_of(augmented.memories),
+            memory_tokens=None if augmented is None else augmented.memory_frames(),
             evidence=None if augmented is None else augmented.evidence,
         )
 
@@ -513,30 +512,27 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
             input_ids: (B, L), with one placeholder a kept token, as the processor makes them.
             pixel_values: tiles of all images of all rows, (tiles, 3, height, width).
             image_sizes: (images, 2), height and width before cutting.
-            image_num_tiles: tiles of each image: 1, or tile 0 and the sheet's.
-            image_rows: the row each image belongs to.
+            image_num_tiles, image_rows: tiles of each image, and the row it belongs to.
             pixel_values_videos: videos as frames, each (F, 3, height, width).
-            video_features: videos as features (F, P, C), repositories, or `project_memory`'s
-                memories; they count on behind `pixel_values_videos`.
+            video_features: (F, P, C), repositories or memories; counted behind those of pixels.
             video_seconds: presentation times of each video's frames; default 1 FPS.
-            memory_index: (B,), the video each row reads, -1 for none; rows may share one. None:
-                rows with a video take them in order.
+            memory_index: (B,), the video each row reads, -1 for none; None: in order.
             question_mask: (B, L) bool, the text MemAug sees; None: all. Never made from labels.
             forgetting_seeds: (B,), as the processor gives them.
-            spatial_indices: per row, recorded draws of cells in call order, instead of seeds.
+            spatial_indices: per row, recorded draws in call order, instead of seeds.
             max_kept_frames: a tighter cap on kept frames than the configuration's.
             max_memory_bytes: larger memories are projected in ranges of frames.
             augmented_tokens: `augment`'s result, instead of pictures.
-            observer: sees rotated queries and keys of every cross-attention (training's losses).
+            observer: sees rotated queries and keys of every cross-attention.
             output_evidence: also return each row's reading per frame.
             labels: (B, L), -100 where nothing is learned.
-            logits_to_keep: logits of the last n positions only (0: all), or of these indices.
+            logits_to_keep: logits of the last n positions (0: all), or of these indices.
 
         Raises:
             TokenCountError: placeholders and kept tokens differ; both numbers are named.
         """
         given = locals()
-        pictures = {name: given[name] for name in Pictures.names()}
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -548,16 +544,18 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
             observer=observer,
             output_evidence=output_evidence,
             use_cache=use_cache,
-            **pictures,
+            **{name: given[name] for name in Pictures.names()},
             **kwargs,
         )
-        hidden = outputs.last_hidden_state
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        outputs.logits = self.lm_head(hidden[:, keep])
+        outputs.logits = self.lm_head(outputs.last_hidden_state[:, keep])
         outputs.last_hidden_state = None
         if labels is not None:
             outputs.loss = self.loss_function(
-                logits=outputs.logits, labels=labels, vocab_size=self.config.text_config.vocab_size
+                logits=outputs.logits,
+                labels=labels,
+                vocab_size=self.config.text_config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
             )
         return outputs
 
@@ -565,8 +563,12 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         self, input_ids: Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
         """Hand pictures to prefill alone; later steps read the cache."""
+        mask = kwargs.get("attention_mask")
         if not is_first_iteration and kwargs.get("use_cache", True):
             kwargs = {k: v for k, v in kwargs.items() if k not in PREFILL_INPUTS}
+        elif mask is not None:  # static caches turn it into four dimensions
+            question = as_bool_mask(kwargs.get("question_mask"), mask)
+            kwargs["question_mask"] = question & mask.bool()
         return super().prepare_inputs_for_generation(  # pyright: ignore[reportAttributeAccessIssue]
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -588,14 +590,6 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         parts = [part for part in tokens_SD.split(lengths) for _ in range(expand_size)]
         ids, kwargs = expand(expand_size, is_encoder_decoder, **kwargs)
         return ids, kwargs | {"augmented_tokens": torch.cat(parts)}
-
-
-def _frames_of(memories: Sequence[AnyVideoMemory]) -> tuple[Tensor | None, ...]:
-    """Give each whole memory as (F, P + 1, D)."""
-    return tuple(
-        m.tokens_MD.unflatten(0, (-1, m.tokens_per_frame)) if isinstance(m, VideoMemory) else None
-        for m in memories
-    )
 
 
 register_auto_classes()

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from hour_llava.model.memories import AnyVideoMemory
+from hour_llava.model.memories import AnyVideoMemory, VideoMemory
 from hour_llava.model.pictures import Pictures
 from hour_llava.model.visual_plan import VisualPlan
 
@@ -47,6 +47,15 @@ class Augmented:
     def of_row(self, row: int) -> Tensor:
         """Give one row's augmented tokens."""
         return self.tokens_SD.split(self.lengths)[row]
+
+    def memory_frames(self) -> tuple[Tensor | None, ...]:
+        """Give each whole memory as (F, P + 1, D); None for a chunked one."""
+        return tuple(
+            m.tokens_MD.unflatten(0, (-1, m.tokens_per_frame))
+            if isinstance(m, VideoMemory)
+            else None
+            for m in self.memories
+        )
 
 
 @dataclass

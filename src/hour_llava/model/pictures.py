@@ -136,9 +136,14 @@ class Pictures:
         return rows
 
 
-def as_bool_mask(mask: Tensor | None, like: Tensor) -> Tensor:
-    """Take a mask that may be absent (all), or shorter than the sequence (nothing behind it)."""
-    if mask is None:
+def as_bool_mask(mask: Any, like: Tensor) -> Tensor:
+    """Take a (B, L) mask that may be absent (all true) or of another length.
+
+    A longer one (behind a cache) counts from its end; behind a shorter one nothing is true. What
+    `generate` makes for static caches (four dimensions, or a dict) says nothing of rows: its sense
+    stands in the question mask.
+    """
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
         return torch.ones_like(like, dtype=torch.bool)
-    missing = like.shape[1] - mask.shape[1]
-    return torch.nn.functional.pad(mask.bool(), (0, missing))
+    width = like.shape[1]
+    return torch.nn.functional.pad(mask.bool(), (0, max(0, width - mask.shape[1])))[:, -width:]

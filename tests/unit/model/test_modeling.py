@@ -309,3 +309,44 @@ def test_unpooled_features_are_pooled_like_pixels(model: Any) -> None:
         model.project_memory(unpooled).tokens_MD,
         model.project_memory(model.encode_video(pixels)).tokens_MD,
     )
+
+
+@torch.no_grad()
+def test_a_static_cache_generates_what_the_growing_one_does(
+    model: Any, processor: Any, ask: Any, features: Tensor
+) -> None:
+    inputs = processor(
+        text=[ask(), ask("is it red ?")], video_features=[features] * 2, padding_side="left"
+    )
+    settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+    static = model.generate(**inputs, **settings, cache_implementation="static")
+    assert torch.equal(static, model.generate(**inputs, **settings))
+
+
+@torch.no_grad()
+def test_a_video_may_come_behind_a_cached_turn(
+    model: Any, processor: Any, ask: Any, features: Tensor
+) -> None:
+    first = processor(text=ask(kind=None))
+    second = processor(text=ask(), video_features=[features])
+    cache = model(**first, use_cache=True).past_key_values
+    width = first["input_ids"].shape[1] + second["input_ids"].shape[1]
+    both = {"attention_mask": torch.ones(1, width, dtype=torch.long)}
+    continued = model(**(dict(second) | both), past_key_values=cache).logits
+    joined = dict(second) | both
+    joined["input_ids"] = torch.cat([first["input_ids"], second["input_ids"]], dim=1)
+    joined["question_mask"] = torch.cat(
+        [torch.zeros_like(first["question_mask"]), second["question_mask"]], dim=1
+    )
+    whole = model(**joined).logits[:, -continued.shape[1] :]
+    torch.testing.assert_close(continued, whole, rtol=0, atol=2e-4)
+
+
+@torch.no_grad()
+def test_a_row_without_a_question_leaves_no_evidence(
+    make_model: Any, processor: Any, ask: Any, features: Tensor
+) -> None:
+    model = make_model(temporal_forgetting="question")
+    inputs = processor(text=ask(), video_features=[features])
+    inputs["question_mask"] = torch.zeros_like(inputs["question_mask"])
+    assert model.augment(**inputs, evidence=True).evidence == [None]
