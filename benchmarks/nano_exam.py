@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,8 @@ REENCODED = (
     {"codec": "mpeg4", "width": 640, "height": 360, "fps": 10},
     {"codec": "libvpx-vp9", "width": 426, "height": 240, "fps": 8},
 )
+
+ARMS = ("full", "blind", "decayed", "uniform_32", "uniform_64")
 
 Answers = dict[Question, ExamAnswer]
 Part = Literal["mass", "swaps", "files"]
@@ -212,40 +215,41 @@ def mass(reader: Reader, seconds: int, num_videos: int) -> dict[str, ExamResult]
     return {"mass": examine(videos())}
 
 
-def swaps(reader: Reader, seconds: int, num_videos: int) -> dict[str, ExamResult]:
-    """Ask the same model with less memory: another video's, decayed tokens, 32 and 64 frames."""
+def kept_tokens(seconds: int, width: int, max_kept_frames: int) -> Tensor:
+    """Name the decayed tokens of a video: the first cell and the newline of each kept frame."""
+    frames = torch.from_numpy(decayed_seconds(seconds, max_frames=max_kept_frames))
+    return (frames[:, None] * width + torch.tensor([0, width - 1])).flatten()
+
+
+def tokens_of_frames(seconds: int, count: int, width: int) -> Tensor:
+    """Name all tokens of frames spread evenly over a video."""
+    frames = torch.from_numpy(uniform_seconds(seconds, count))
+    return (frames[:, None] * width + torch.arange(width)).flatten()
+
+
+def swaps(
+    reader: Reader, seconds: int, num_videos: int, arms: Sequence[str] = ARMS
+) -> dict[str, ExamResult]:
+    """Ask with less memory: another video's, the decayed tokens alone, 32 and 64 frames."""
     timelines = list(_timelines(seconds, num_videos))
     features = [reader.features(timeline) for timeline in timelines]
     config = reader.model.config
     width = config.num_cells + 1
-    kept = decayed_seconds(seconds, max_frames=config.max_kept_frames)
-    decayed = (torch.from_numpy(kept)[:, None] * width + torch.tensor([0, width - 1])).flatten()
-
-    def frames(count: int) -> Tensor:
-        chosen = torch.from_numpy(uniform_seconds(seconds, count))
-        return (chosen[:, None] * width + torch.arange(width)).flatten()
-
-    arms: dict[str, tuple[int, Callable[[VideoMemory], MemoryTokens] | None]] = {
-        "full": (0, None),
-        "blind": (1, None),
-        "decayed": (0, lambda whole: part_of(whole, decayed)),
-        "uniform_32": (0, lambda whole: part_of(whole, frames(32))),
-        "uniform_64": (0, lambda whole: part_of(whole, frames(64))),
+    read = {
+        "decayed": kept_tokens(seconds, width, config.max_kept_frames),
+        "uniform_32": tokens_of_frames(seconds, 32, width),
+        "uniform_64": tokens_of_frames(seconds, 64, width),
     }
-    results = {}
-    for name, (shift, memory) in arms.items():
 
-        def videos(
-            shift: int = shift, memory: Callable[[VideoMemory], MemoryTokens] | None = memory
-        ) -> Iterator[ExamVideo[Answers]]:
-            for number, timeline in enumerate(timelines):
-                questions = ask_all(timeline, seen=2, unseen=0, formats=("oe",))
-                shown = features[(number + shift) % len(features)]
-                answers = reader.answers(shown, questions, memory=memory, with_peak=False)
-                yield _video(timeline, questions, answers)
+    def videos(arm: str) -> Iterator[ExamVideo[Answers]]:
+        for number, timeline in enumerate(timelines):
+            questions = ask_all(timeline, seen=2, unseen=0, formats=("oe",))
+            shown = features[(number + (arm == "blind")) % len(features)]
+            part = None if arm not in read else partial(part_of, tokens_M=read[arm])
+            answers = reader.answers(shown, questions, memory=part, with_peak=False)
+            yield _video(timeline, questions, answers)
 
-        results[name] = examine(videos())
-    return results
+    return {arm: examine(videos(arm)) for arm in arms}
 
 
 def coverage(seconds: int, num_videos: int, max_kept_frames: int) -> dict[str, dict[str, float]]:
@@ -302,7 +306,7 @@ def _video(
     )
 
 
-def _record(result: ExamResult) -> dict[str, Any]:
+def record(result: ExamResult) -> dict[str, Any]:
     """Keep scores whole and outcomes short."""
     scores = ("accuracy", "evidence", "when_by_peak")
     record: dict[str, Any] = {name: [asdict(s) for s in getattr(result, name)] for name in scores}
@@ -311,6 +315,19 @@ def _record(result: ExamResult) -> dict[str, Any]:
         for o in result.outcomes
     ]
     return record
+
+
+def stamp_of(command: str, started: float) -> dict[str, Any]:
+    """Say when, with which code and at what cost a part was run."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    )
+    return {
+        "date": date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "command": f"python benchmarks/{command}",
+        "cpu_seconds": round(time.process_time() - started, 1),
+    }
 
 
 def main(part: Part, seconds: int, videos: int, model: str = "nano") -> None:
@@ -329,23 +346,16 @@ def main(part: Part, seconds: int, videos: int, model: str = "nano") -> None:
         results = files(assistant, seconds, videos)
     else:
         results = (mass if part == "mass" else swaps)(Reader(assistant), seconds, videos)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    )
-    stamp = {
-        "date": date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "command": f"python benchmarks/nano_exam.py {part} --seconds {seconds} --videos {videos}",
-        "cpu_seconds": round(time.process_time() - started, 1),
-    }
+    command = f"nano_exam.py {part} --seconds {seconds} --videos {videos}"
+    stamp = stamp_of(command, started)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name, result in results.items():
-        known[f"{part}/{name}/{seconds}"] = stamp | _record(result)
+        known[f"{part}/{name}/{seconds}"] = stamp | record(result)
         print(f"{part} {name}, {seconds} s\n{result.to_markdown()}", flush=True)
     if part == "swaps":
         kept = assistant.model.config.max_kept_frames
         known[f"coverage/{seconds}"] = stamp | {"share": coverage(seconds, videos, kept)}
-    RESULTS.write_text(json.dumps(known, indent=None, separators=(",", ":")) + "\n")
+    RESULTS.write_text(json.dumps(known, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

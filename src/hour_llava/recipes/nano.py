@@ -46,7 +46,7 @@ from hour_llava.train.tower import (
     has_unusual_pose,
     train_tower,
 )
-from hour_llava.world.questions import vocabulary
+from hour_llava.world.questions import FAMILIES, vocabulary
 
 Log = Callable[[str], None]
 
@@ -120,9 +120,10 @@ class NanoSettings:
                 TowerSettings(num_steps=2000, learning_rate=1.2e-3, shares=(0.2, 0.2, 0.6), seed=2),
             ),
             loop=LoopSettings(
-                stages=(Stage(num_steps=800, seconds=LONG_MIX),),
+                stages=(Stage(num_steps=450, seconds=LONG_MIX),),
                 learning_rate=1e-3,
-                warm_up_steps=50,
+                warm_up_steps=40,
+                families=(*FAMILIES, "duration", "duration", "order"),
                 seed=1,
             ),
         ),
@@ -182,8 +183,8 @@ def make_config(settings: NanoSettings, tokenizer: PreTrainedTokenizerBase) -> H
     return HourLlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
-        video_token_id=tokenizer.convert_tokens_to_ids(VIDEO),
+        image_token_id=_token_id(tokenizer, IMAGE),
+        video_token_id=_token_id(tokenizer, VIDEO),
         pool_size=2,
         memaug_num_layers=settings.layers,
         spatial_forgetting="uniform",
@@ -198,6 +199,12 @@ def make_config(settings: NanoSettings, tokenizer: PreTrainedTokenizerBase) -> H
         option_scoring="likelihood",
         domain="MarathonWorld",
     )
+
+
+def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
 
 
 def train_nano(out: Path, settings: NanoSettings, log: Log) -> None:
@@ -223,9 +230,7 @@ def save(
     model: HourLlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, out: Path
 ) -> None:
     """Write model and processor."""
-    processor = HourLlavaProcessor.from_config(
-        model.config, tokenizer, chat_template=tokenizer.chat_template
-    )
+    processor = HourLlavaProcessor.from_config(model.config, tokenizer, chat_template=CHAT_TEMPLATE)
     model.save_pretrained(out)
     processor.save_pretrained(out)
 

@@ -38,7 +38,8 @@ class Batch:
         answers_B: number of the whole answer among all answers.
         evidence_VQF: bool, the frames that prove an answer.
         rows_VQ: MemAug's query rows of each question, visual ones included.
-        attributes_VFPA: bits of what stands in each cell (None without the truth).
+        attributes_VFPA: bits of what stands, and of what stood a second ago, in each cell (None
+            without the truth).
         families: of each row.
     """
 
@@ -105,7 +106,7 @@ class Composer:
             answers_B=torch.tensor([self.answers.index(question.answer) for question in flat]),
             evidence_VQF=_evidence(questions_VQ, num_frames),
             rows_VQ=[list(part) for part in _split(rows, counts)],
-            attributes_VFPA=None if classes_VFPA is None else multi_hot(classes_VFPA.long()),
+            attributes_VFPA=None if classes_VFPA is None else now_and_before(classes_VFPA),
             families=[question.family for question in flat],
         )
 
@@ -166,7 +167,7 @@ class Composer:
             for prompt, answer in zip(prompts, said, strict=True)
         ]
         shape = (len(prompts), max(lengths))
-        ids = torch.full(shape, self.tokenizer.pad_token_id)
+        ids = torch.full(shape, int(self.tokenizer.pad_token_id))  # type: ignore[arg-type]
         labels = torch.full(shape, IGNORED)
         attention = torch.zeros(shape, dtype=torch.long)
         question = torch.zeros(shape, dtype=torch.bool)
@@ -191,6 +192,15 @@ def draw_questions(
         if question is not None:
             questions.append(question)
     return questions
+
+
+def now_and_before(classes_VFPA: Tensor) -> Tensor:
+    """Give the bits of each cell's attributes now, and a second ago: what a tube of two can tell.
+
+    Whether something has just appeared is what durations are counted by.
+    """
+    now = multi_hot(classes_VFPA.long())
+    return torch.cat([now, torch.cat([now[:, :1], now[:, :-1]], dim=1)], dim=-1)
 
 
 def _evidence(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Tensor:

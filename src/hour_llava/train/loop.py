@@ -45,6 +45,7 @@ class LoopSettings:
         num_videos: a step; fewer where they would have more than `max_frames` together.
         num_rows: questions a step, of all videos; at most `max_questions` of one video.
         noise: standard deviation added to the features, as a share of theirs.
+        families: what is asked, all equally often; one that is named twice is asked twice as often.
         evidence_heads: heads of each cross-attention that are told where to look.
     """
 
@@ -60,7 +61,7 @@ class LoopSettings:
     evidence_heads: int = 3
     evidence_weight: float = 0.7
     answer_weight: float = 1.0
-    probe_weight: float = 0.2
+    probe_weight: float = 0.1
     families: tuple[str, ...] = FAMILIES
     seed: int = 0
     log_every: int = 50
@@ -93,7 +94,7 @@ class Heads(nn.Module):
     def __init__(self, hidden_size: int, num_answers: int) -> None:
         super().__init__()
         self.answer = AnswerHead(hidden_size, num_answers)
-        self.probe = AttributeProbe(hidden_size, sum(ATTRIBUTE_SIZES.values()))
+        self.probe = AttributeProbe(hidden_size, 2 * sum(ATTRIBUTE_SIZES.values()))
 
 
 @dataclass

@@ -26,7 +26,9 @@ def start_from_scratch(model: HourLlavaForConditionalGeneration, seed: int) -> N
         for module in part.modules():
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
-    nn.init.normal_(inner.get_input_embeddings().weight, std=EMBEDDING_STD)
+    embeddings = inner.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    nn.init.normal_(embeddings.weight, std=EMBEDDING_STD)
     nn.init.normal_(inner.memory_maker.newline, std=EMBEDDING_STD)
     if inner.memory_maker.time_features is not None:
         nn.init.normal_(inner.memory_maker.time_features.proj.weight, std=ADDED_STD)

@@ -8,7 +8,8 @@ import torch
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.recipes.nano import NanoSettings, make_config, make_tokenizer
-from hour_llava.train.batches import IGNORED, Composer, draw_questions
+from hour_llava.train.abstain import confidences, foreign_frames
+from hour_llava.train.batches import IGNORED, Composer, draw_questions, now_and_before
 from hour_llava.train.loop import (
     Heads,
     LoopSettings,
@@ -151,3 +152,23 @@ def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips) -> None:
     assert (times.proj.weight[:, 4:10] == 0).all()
     assert (times.proj.weight[:, 14:] == 0).all()
     assert (times.proj.weight[:, :4] != 0).all()
+
+
+def test_the_probe_is_told_what_stood_there_a_second_ago() -> None:
+    classes = attribute_classes(attributes_per_second(make_timeline(20, 3)))[None]
+    bits = now_and_before(classes)
+    now, before = bits.chunk(2, dim=-1)
+    assert torch.equal(before[:, 1:], now[:, :-1])
+    assert torch.equal(now, multi_hot(classes))
+
+
+def test_foreign_frames_are_of_no_world(model, tokenizer) -> None:
+    frames = foreign_frames(12, 32, seed=0)
+    assert frames.shape == (12, 32, 32, 3)
+    assert frames.std() > 30
+    questions = draw_questions(make_timeline(20, 3), 4, FAMILIES, Random(0))
+    sure, right = confidences(
+        model, Composer(model.config, tokenizer), torch.randn(12, 4, 32), questions
+    )
+    assert ((sure > 0) & (sure <= 1)).all()
+    assert len(right) == 4

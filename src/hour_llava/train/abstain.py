@@ -1,0 +1,111 @@
+"""When a small model should say that it does not know: a threshold measured on held-out clips.
+
+Shape letters: F frames, S the tower's image side, B rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from hour_llava.train.bank import TokenGroup
+from hour_llava.train.batches import IGNORED, Batch, Composer, draw_questions
+from hour_llava.world.questions import FAMILIES, Question
+
+
+def foreign_frames(num_frames: int, size: int, seed: int) -> np.ndarray:
+    """Draw a video of another world: soft coloured noise, as in natural pictures, that drifts.
+
+    Returns: (F, S, S, 3) uint8.
+    """
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    falloff = 1 / np.maximum(frequency, 1 / size) ** rng.uniform(0.8, 1.6)
+    spectrum = rng.normal(size=(2, 3, size, size)) * falloff
+    frames = []
+    for number in range(num_frames):
+        if number % 10 == 0:  # a cut
+            spectrum = rng.normal(size=(2, 3, size, size)) * falloff
+        spectrum = spectrum + 0.3 * rng.normal(size=spectrum.shape) * falloff
+        picture = np.fft.ifft2(spectrum[0] + 1j * spectrum[1]).real
+        picture = (picture - picture.mean()) / picture.std()
+        frames.append(np.clip(128 + 55 * picture, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+    return np.stack(frames)
+
+
+@torch.no_grad()
+def confidences(
+    model: HourLlavaForConditionalGeneration,
+    composer: Composer,
+    features: Tensor,
+    questions: Sequence[Question],
+) -> tuple[Tensor, Tensor]:
+    """Answer questions of one video and say how sure the model is, as `Answer.confidence` does.
+
+    Returns: (B,) geometric means of the probabilities of what it says, and (B,) bool: is it right.
+    """
+    batch = composer.compose([features], [questions])
+    is_prompt = (batch.labels_BL == IGNORED) & (batch.inputs["attention_mask"] > 0)
+    said = []
+    for row, prompt in enumerate(is_prompt):
+        ids = batch.inputs["input_ids"][row][prompt][None]
+        output = model.generate(  # pyright: ignore[reportAttributeAccessIssue]
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            question_mask=ids != composer.config.video_token_id,
+            video_features=[features],
+            do_sample=False,
+            max_new_tokens=6,
+        )
+        words = output[0, ids.shape[1] :]
+        said.append(composer.tokenizer.decode(words, skip_special_tokens=True).strip())
+    told = composer.compose([features], [questions], answers=said)
+    right = [text == question.answer for text, question in zip(said, questions, strict=True)]
+    return _mean_probability(model, told), torch.tensor(right)
+
+
+def _mean_probability(model: HourLlavaForConditionalGeneration, batch: Batch) -> Tensor:
+    logits = model(**batch.inputs, use_cache=False).logits[:, :-1].log_softmax(-1)
+    labels = batch.labels_BL[:, 1:]
+    counts = labels != IGNORED
+    log_p = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    return ((log_p * counts).sum(-1) / counts.sum(-1)).exp()
+
+
+def find_threshold(
+    model: HourLlavaForConditionalGeneration,
+    composer: Composer,
+    group: TokenGroup,
+    foreign: Sequence[Tensor],
+    *,
+    keep: float = 0.98,
+) -> tuple[float, float, float]:
+    """Find the confidence below which nothing should be answered.
+
+    Args:
+        group: held-out clips of the model's own world.
+        foreign: features of videos of other worlds.
+        keep: share of the right answers that must still be given.
+
+    Returns:
+        The threshold, and the shares of wrong and of foreign answers that fall below it.
+    """
+    rng = Random(0)
+    own = [
+        confidences(model, composer, features.float(), draw_questions(timeline, 22, FAMILIES, rng))
+        for features, timeline in zip(group.features_NFPD, group.timelines, strict=True)
+    ]
+    sure, right = (torch.cat(parts) for parts in zip(*own, strict=True))
+    threshold = float(sure[right].quantile(1 - keep))
+    timeline = group.timelines[0]
+    strange = [
+        confidences(model, composer, features, draw_questions(timeline, 22, FAMILIES, rng))[0]
+        for features in foreign
+    ]
+    wrong_below = (sure[~right] < threshold).float().mean().item()
+    return threshold, wrong_below, (torch.cat(strange) < threshold).float().mean().item()
