@@ -330,7 +330,7 @@ def stamp_of(command: str, started: float) -> dict[str, Any]:
     }
 
 
-def main(part: Part, seconds: int, videos: int, model: str = "nano") -> None:
+def main(part: tyro.conf.Positional[Part], seconds: int, videos: int, model: str = "nano") -> None:
     """Run one part of the exam.
 
     Args:

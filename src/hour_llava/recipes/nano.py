@@ -64,7 +64,10 @@ CHAT_TEMPLATE = (
 """Words alone: at this size a system turn and role names would only cost time."""
 
 
-LONG_MIX = (20, 52, 84, 124, 200, 310, 450, 600, 900, 1200, 1500, 1900, 2400, 3000, 3600)
+LONG_MIX = (
+    *(14, 16, 20, 26, 36, 52, 84, 124, 200, 310),
+    *(450, 600, 900, 1200, 1500, 1900, 2400, 3000, 3600),
+)
 """Seconds of clips, a third of them short: what the model could do must not be forgotten."""
 
 
@@ -123,6 +126,8 @@ class NanoSettings:
                 stages=(Stage(num_steps=450, seconds=LONG_MIX),),
                 learning_rate=1e-3,
                 warm_up_steps=40,
+                noise=0.15,
+                shortest_crop=0.6,
                 families=(*FAMILIES, "duration", "duration", "order"),
                 seed=1,
             ),

@@ -21,11 +21,13 @@ from transformers import PreTrainedTokenizerBase
 from hour_llava.memory.forgetting import count_kept_tokens
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.train.bank import TokenGroup
+from hour_llava.train.crop import crop_timeline
 from hour_llava.train.tower import multi_hot
 from hour_llava.world.questions import ANSWERS, Question, ask
 from hour_llava.world.timeline import SCENES, SHAPES
 
 IGNORED = -100
+SHORTEST = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,18 +121,25 @@ class Composer:
         num_questions: int,
         families: Sequence[str],
         noise: float,
+        shortest_crop: float = 1.0,
     ) -> Batch:
-        """Draw videos of a group and questions of them; `noise` is added to the features."""
+        """Draw videos of a group and questions of them.
+
+        Args:
+            noise: is added to the features.
+            shortest_crop: windows of at least this share of the clips are shown.
+        """
         chosen = [rng.randrange(len(group.timelines)) for _ in range(num_videos)]
-        features = group.features_NFPD[chosen].float()
+        seconds = group.group.seconds
+        length = max(min(seconds, SHORTEST), round(seconds * rng.uniform(shortest_crop, 1.0)))
+        starts = [rng.randint(0, seconds - length) for _ in chosen]
+        windows = list(zip(chosen, starts, strict=True))
+        features = torch.stack([group.features_NFPD[n, s : s + length] for n, s in windows]).float()
         features += noise * torch.randn_like(features)
-        questions = [
-            draw_questions(group.timelines[number], num_questions, families, rng)
-            for number in chosen
-        ]
-        return self.compose(
-            list(features), questions, classes_VFPA=group.classes_NFPA[chosen], blur=rng
-        )
+        classes = torch.stack([group.classes_NFPA[n, s : s + length] for n, s in windows])
+        truths = [crop_timeline(group.timelines[n], s, s + length) for n, s in windows]
+        questions = [draw_questions(truth, num_questions, families, rng) for truth in truths]
+        return self.compose(list(features), questions, classes_VFPA=classes, blur=rng)
 
     def num_visual_tokens(self, num_frames: int) -> int:
         """Count a video's placeholders."""
@@ -209,7 +218,8 @@ def _evidence(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Te
     for video, questions in enumerate(questions_VQ):
         for number, question in enumerate(questions):
             for span in question.evidence:
-                evidence[video, number, int(span.start_seconds) : int(span.end_seconds)] = True
+                first = max(0, int(span.start_seconds))
+                evidence[video, number, first : int(span.end_seconds)] = True
     return evidence
 
 

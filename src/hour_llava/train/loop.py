@@ -46,6 +46,7 @@ class LoopSettings:
         num_rows: questions a step, of all videos; at most `max_questions` of one video.
         noise: standard deviation added to the features, as a share of theirs.
         families: what is asked, all equally often; one that is named twice is asked twice as often.
+        shortest_crop: windows of at least this share of a clip are shown.
         evidence_heads: heads of each cross-attention that are told where to look.
     """
 
@@ -58,6 +59,7 @@ class LoopSettings:
     max_frames: int = 3600
     max_questions: int = 24
     noise: float = 0.1
+    shortest_crop: float = 1.0
     evidence_heads: int = 3
     evidence_weight: float = 0.7
     answer_weight: float = 1.0
@@ -210,6 +212,7 @@ def train_on_features(
             num_questions=settings.questions_of(group.group.seconds),
             families=settings.families,
             noise=settings.noise * group.scale,
+            shortest_crop=settings.shortest_crop,
         )
         losses, is_right = step_losses(model, heads, batch, settings)
         optimizer.zero_grad()
