@@ -11,6 +11,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from av.container import InputContainer
@@ -30,6 +31,9 @@ from hour_llava.video.sampling import check_sampling, frames_at_ticks, make_tick
 
 PROGRESS_PACKETS = 64
 MAX_REORDERED_FRAMES = 16
+
+
+_Ranked: TypeAlias = tuple[int, DecodedFrame]  # a frame with its place in presentation order
 
 
 class _Run:
@@ -113,25 +117,23 @@ class PlannedDecode:
         if not wanted:
             return
         plan = plan_packets(self._table, wanted)
-        index, shown = self._first_index, None
+        index = self._first_index
         for rank, frame in self._settled(plan):
             while index < self._ticks.count and self._rank_of_tick[index] < rank:
                 # The wanted frame did not come out: redo its GOP without skipping anything.
-                for rescued_rank, rescued in self._rescue(index, shown, (rank, frame)):
-                    shown = rescued_rank, rescued
-                    yield self._tick(index, rescued_rank, self._to_rgb(rescued))
+                for rescued in self._rescue(index, (rank, frame)):
+                    yield rescued
                     index += 1
             if index < self._ticks.count and self._rank_of_tick[index] == rank:
-                shown, rgb = (rank, frame), self._to_rgb(frame)
+                rgb = self._to_rgb(frame)
                 while index < self._ticks.count and self._rank_of_tick[index] == rank:
                     yield self._tick(index, rank, rgb)
                     index += 1
             if index == self._ticks.count:
                 return
         while index < self._ticks.count:
-            for rescued_rank, rescued in self._rescue(index, shown, None):
-                shown = rescued_rank, rescued
-                yield self._tick(index, rescued_rank, self._to_rgb(rescued))
+            for rescued in self._rescue(index, None):
+                yield rescued
                 index += 1
 
     def _number_of_tick(self, index: int) -> int:
@@ -150,46 +152,55 @@ class PlannedDecode:
             is_damaged=is_damaged,
         )
 
-    def _rescue(
-        self,
-        index: int,
-        before: tuple[int, DecodedFrame] | None,
-        after: tuple[int, DecodedFrame] | None,
-    ) -> Iterator[tuple[int, DecodedFrame]]:
+    def _rescue(self, index: int, after: _Ranked | None) -> Iterator[VideoFrame]:
         """Decode one GOP in full, for its ticks from `index` on.
 
         A tick whose own frame does not decode shows the last one before it that does, and at the
         start of the video the first one after it.
-
-        Yields:
-            The frame of each of those ticks, with its rank.
         """
-        number = self._number_of_tick(index)
-        first = entry_packet(self._table, np.flatnonzero(self._table.is_key_N), number)
-        end = next_entry(self._table, number)
-        keep_N = np.zeros(len(self._table), np.bool_)
-        keep_N[first:end] = True
+        first, end = self._gop(self._number_of_tick(index))
         stop = index + 1
         while stop < self._ticks.count and first <= self._number_of_tick(stop) < end:
             stop += 1
-        best = before
-        for rank, frame in self._decode(DecodePlan(keep_N=keep_N, wanted_N=keep_N), 1):
+        best: _Ranked | None = None
+        for rank, frame in self._decode_all(first, end):
             while index < stop and self._rank_of_tick[index] < rank:
-                yield best or (rank, frame)
+                best = best or self._last_before(first) or (rank, frame)
+                yield self._tick(index, best[0], self._to_rgb(best[1]))
                 index += 1
             if index == stop:
                 return
             best = rank, frame
-        best = best or after
+        best = best or self._last_before(first) or after
         if best is None:
             raise BrokenVideoError(
                 f"{self._name}: no frame can be decoded around second "
-                f"{float(self._table.seconds(number)):.1f}; choose another start or copy it again"
+                f"{float(self._ticks.seconds(index)):.1f}; copy it again"
             )
-        for _ in range(index, stop):
-            yield best
+        for missed in range(index, stop):
+            yield self._tick(missed, best[0], self._to_rgb(best[1]))
 
-    def _settled(self, plan: DecodePlan) -> Iterator[tuple[int, DecodedFrame]]:
+    def _last_before(self, end: int) -> _Ranked | None:
+        """Find the last frame that decodes of the packets before `end`, GOP by GOP."""
+        while end > 0:
+            first, _ = self._gop(end - 1)
+            frames = deque(self._decode_all(first, end), maxlen=1)
+            if frames:
+                return frames[0]
+            end = first
+        return None
+
+    def _gop(self, number: int) -> tuple[int, int]:
+        """Give the packets that belong together with one: the first, and the one after them."""
+        keys_K = np.flatnonzero(self._table.is_key_N)
+        return entry_packet(self._table, keys_K, number), next_entry(self._table, number)
+
+    def _decode_all(self, first: int, end: int) -> Iterator[_Ranked]:
+        keep_N = np.zeros(len(self._table), np.bool_)
+        keep_N[first:end] = True
+        return self._decode(DecodePlan(keep_N=keep_N, wanted_N=keep_N), 1)
+
+    def _settled(self, plan: DecodePlan) -> Iterator[_Ranked]:
         """Yield the wanted frames, each once the pictures it may refer to are known to be sound.
 
         A lost picture shows when a later one comes out, which may be after frames that refer to
@@ -208,7 +219,7 @@ class PlannedDecode:
         for _, rank, frame in held:
             yield rank, frame
 
-    def _decode(self, plan: DecodePlan, threads: int) -> Iterator[tuple[int, DecodedFrame]]:
+    def _decode(self, plan: DecodePlan, threads: int) -> Iterator[_Ranked]:
         """Feed the planned packets and yield the presented frames with their ranks."""
         start = self._seekable_start(plan.first)
         with open_video(self._name) as (container, stream):
@@ -237,9 +248,7 @@ class PlannedDecode:
         """Number the frames as they come out, for containers without times."""
         return (int(number) for number in self._number_of_rank)
 
-    def _feed(
-        self, run: _Run, packet: Packet[VideoStream] | None
-    ) -> Iterator[tuple[int, DecodedFrame]]:
+    def _feed(self, run: _Run, packet: Packet[VideoStream] | None) -> Iterator[_Ranked]:
         """Decode one packet; an error may stem from any of the packets in flight."""
         if packet is not None:
             run.in_flight.append(packet.pts or 0)

@@ -127,13 +127,7 @@ class _Scan:
                 data = bytes(packet)
                 self.hash.update(data)
                 if units is not None:
-                    entry = units.entry(data) if columns.is_key[-1] else Entry.NONE
-                    columns.is_key[-1] = entry is not Entry.NONE
-                    columns.needs_flush.append(entry is Entry.FLUSHED)
-                    is_intact = units.is_intact(data)
-                    columns.layer.append(units.layer_above_references(data) if is_intact else None)
-                    if not is_intact:
-                        columns.invalid.append(len(columns.pts) - 1)
+                    self._add_nal_facts(units, data)
                 elif codec == "vp8" and not data[0] & VP8_IS_SHOWN:
                     columns.is_discarded[-1] = True
                 if len(columns.pts) % PROGRESS_PACKETS == 1:
@@ -144,6 +138,21 @@ class _Scan:
             self.read_error = error.strerror
         if self.first_frame is None:
             self._try_decoding(None, 0)
+
+    def _add_nal_facts(self, units: NalUnits, data: bytes) -> None:
+        """Note what a packet says of itself; without valid data it says nothing."""
+        columns, number = self.columns, len(self.columns.pts) - 1
+        if not units.is_intact(data):
+            columns.invalid.append(number)
+            columns.layer.append(None)
+            columns.needs_flush.append(False)
+            # A damaged start is the start all the same: times count from there.
+            columns.is_key[number] |= number == 0
+            return
+        entry = units.entry(data) if columns.is_key[number] else Entry.NONE
+        columns.is_key[number] = entry is not Entry.NONE
+        columns.needs_flush.append(entry is Entry.FLUSHED)
+        columns.layer.append(units.layer_above_references(data))
 
     def _seconds_so_far(self) -> float:
         dts = self.columns.dts

@@ -181,3 +181,25 @@ def test_a_lost_key_frame_costs_its_gop_only(corpus: Corpus, code_of: Code, tmp_
         frames = list(reader)
     assert [f.is_damaged for f in frames] == [False, False, False, True, True, False]
     assert [code_of(f.rgb) for f in frames if not f.is_damaged] == [0, 10, 20, 50]
+
+
+@pytest.mark.parametrize("packet", [0, 25, 50])
+def test_resuming_in_a_damaged_gop_gives_what_reading_through_gives(
+    corpus: Corpus, tmp_path: Path, packet: int
+) -> None:
+    """Also in the first GOP, which has nothing before it, and in the last."""
+    clip = corpus["h264_mp4"]
+    data = bytearray(clip.path.read_bytes())
+    for position, size in packets_of(clip.path)[packet : packet + 10]:
+        data[position : position + size] = random.Random(1).randbytes(size)
+    path = tmp_path / "spoilt.mp4"
+    path.write_bytes(data)
+    with read_frames(path, fps=4, isolated=False) as reader:
+        whole = list(reader)
+    assert len(whole) == 24 and 4 <= sum(f.is_damaged for f in whole) <= 12
+    for first in (0, packet * 4 // 10, packet * 4 // 10 + 1, 23):
+        with read_frames(path, fps=4, first_index=first, isolated=False) as reader:
+            rest = list(reader)
+        for ours, theirs in zip(rest, whole[first:], strict=True):
+            assert ours.pts_seconds == theirs.pts_seconds
+            assert np.array_equal(ours.rgb, theirs.rgb)
