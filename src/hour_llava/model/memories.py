@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -214,6 +214,20 @@ class ChunkedVideoMemory:
 
 
 AnyVideoMemory = VideoMemory | ChunkedVideoMemory
+
+
+def place_of(module: nn.Module) -> torch.device | None:
+    """Say where a module's weights are; None where they are offloaded, and come when called."""
+    device = next(module.parameters()).device
+    return None if device.type == "meta" else device
+
+
+def moved(memory: Any, device: torch.device) -> Any:
+    """Bring a whole memory to a device; chunks of others are moved as they are read."""
+    if not isinstance(memory, MemoryTokens) or memory.tokens_MD.device == device:
+        return memory
+    tokens_MD, positions_M = memory.tokens_MD.to(device), memory.positions_M.to(device)
+    return replace(memory, tokens_MD=tokens_MD, positions_M=positions_M)
 
 
 def pool_grid(features_NTC: Tensor, pool_size: int) -> Tensor:

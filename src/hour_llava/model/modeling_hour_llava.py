@@ -36,6 +36,8 @@ from hour_llava.model.memories import (
     MemoryMaker,
     VideoFeatures,
     VideoMemory,
+    moved,
+    place_of,
     pool_grid,
 )
 from hour_llava.model.outputs import PREFILL_INPUTS, Augmented, HourLlavaOutput, RowVisuals
@@ -50,8 +52,7 @@ from hour_llava.model.visual_plan import (
     source_frames,
 )
 
-ENCODE_TOKENS = 24_576
-"""Patches the tower takes at a time: 33 frames of so400m at 384."""
+ENCODE_TOKENS = 24_576  # patches the tower takes at a time: 33 frames of so400m at 384
 OUR_UNSPLIT_MODULES = ("MemAugLayer", "MemoryMaker")
 
 
@@ -117,7 +118,8 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         tower = self.vision_tower
         trained = self.training and any(p.requires_grad for p in tower.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            embedded = tower.embeddings(pixels_NCHW.to(tower.device, tower.dtype))
+            pixels = pixels_NCHW.to(place_of(tower) or pixels_NCHW.device, tower.dtype)
+            embedded = tower.embeddings(pixels)
             return tower.encoder(inputs_embeds=embedded).last_hidden_state
 
     def encode_video(self, pixel_values_FCHW: Tensor, *, chunk_frames: int | None = None) -> Tensor:
@@ -200,16 +202,18 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         visuals = self._visuals(input_ids, embeds_BLD, question_BL, Pictures(**pictures))
         check_counts(is_visual_BL.sum(1).tolist(), visuals.plans)
         rows = pack_rows(question_BL, is_visual_BL, visuals.plans)
-        mass = self._evidence_mass(rows) if evidence else None
+        mass = None
+        if evidence:
+            tokens_per_frame = self.config.num_cells + 1
+            mass = EvidenceMass(rows_N=~rows.is_visual_N, tokens_per_frame=tokens_per_frame)
         queries_ND = self._queries(rows, embeds_BLD, is_visual_BL, visuals)
         out_ND = self._run_memaug(queries_ND, rows, visuals, observer, mass)
-        has_visuals = any(plan is not None for plan in visuals.plans)
         return Augmented(
             tokens_SD=out_ND[: len(rows.is_visual_N)][rows.is_visual_N],
             lengths=[0 if plan is None else plan.num_kept for plan in visuals.plans],
             evidence=None if mass is None else self._evidence(mass, rows, visuals),
             memories=visuals.videos,
-            idle=None if has_visuals else out_ND,
+            idle=None if any(visuals.plans) else out_ND,
         )
 
     def is_visual(self, input_ids: Tensor) -> Tensor:
@@ -332,16 +336,18 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
             queries_ND = memories[-1].tokens_MD[:1]
             positions_N, lengths, index = positions_N.new_zeros(1), [1], [len(memories) - 1]
         recompute = self.gradient_checkpointing and self.training
-        return self.memaug(
-            queries_ND,
+        device = place_of(self.memaug) or queries_ND.device
+        out_ND = self.memaug(
+            queries_ND.to(device),
             lengths=lengths,
-            positions_N=positions_N,
-            memories=memories,
+            positions_N=positions_N.to(device),
+            memories=[moved(memory, device) for memory in memories],
             memory_index=index,
             observer=observer,
             evidence=mass,
             checkpoint=partial(checkpoint, use_reentrant=False) if recompute else None,
         )
+        return out_ND.to(queries_ND.device)
 
     def _idle_memory(self) -> MemoryTokens:
         """Make what rows without pictures read: one black frame, so that every weight is used."""
@@ -356,9 +362,6 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         return MemoryTokens(
             tokens_MD=tokens, positions_M=torch.arange(len(tokens), device=tokens.device)
         )
-
-    def _evidence_mass(self, rows: PackedRows) -> EvidenceMass:
-        return EvidenceMass(rows_N=~rows.is_visual_N, tokens_per_frame=self.config.num_cells + 1)
 
     def _evidence(
         self, mass: EvidenceMass, rows: PackedRows, visuals: RowVisuals
@@ -414,6 +417,9 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
                 inputs_embeds = self._insert(inputs_embeds, input_ids, augmented_tokens)
             if augmented is not None and augmented.idle is not None and self.training:
                 inputs_embeds = inputs_embeds + 0.0 * augmented.idle.sum()
+        evidence = None if augmented is None else augmented.evidence
+        memory_tokens = None if augmented is None else augmented.memory_frames()
+        del augmented  # an hour's memory would lie beside the prefill
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -428,8 +434,8 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             augmented_tokens=augmented_tokens,
-            memory_tokens=None if augmented is None else augmented.memory_frames(),
-            evidence=None if augmented is None else augmented.evidence,
+            memory_tokens=memory_tokens,
+            evidence=evidence,
         )
 
     def _insert(self, embeds_BLD: Tensor, input_ids: Tensor, tokens_SD: Tensor) -> Tensor:
@@ -459,10 +465,6 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         self.model = HourLlavaModel(config)
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
-
-    def get_output_embeddings(self) -> nn.Module:
-        """Give the language head."""
-        return self.lm_head
 
     def encode_video(self, pixel_values_FCHW: Tensor, *, chunk_frames: int | None = None) -> Tensor:
         """Encode frames into what a repository stores; see `HourLlavaModel.encode_video`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
@@ -48,8 +49,10 @@ class Augmented:
         """Give one row's augmented tokens."""
         return self.tokens_SD.split(self.lengths)[row]
 
-    def memory_frames(self) -> tuple[Tensor | None, ...]:
-        """Give each whole memory as (F, P + 1, D); None for a chunked one."""
+    def memory_frames(self) -> tuple[Tensor | None, ...] | None:
+        """Give training each whole memory as (F, P + 1, D), None for a chunked one."""
+        if not torch.is_grad_enabled():
+            return None
         return tuple(
             m.tokens_MD.unflatten(0, (-1, m.tokens_per_frame))
             if isinstance(m, VideoMemory)
@@ -67,7 +70,8 @@ class HourLlavaOutput(ModelOutput):
         logits: (B, logits_to_keep or L, vocabulary).
         last_hidden_state: (B, L, D), of `HourLlavaModel` alone.
         augmented_tokens: (S, D), MemAug's visual rows of all rows of the batch.
-        memory_tokens: a tuple of (F, P + 1, D), one a video; None where a memory is chunked.
+        memory_tokens: a tuple of (F, P + 1, D), one a video; None where a memory is chunked, and
+            where no gradient is kept (`augment` gives memories).
         evidence: per row, (F,) shares that sum to 1, where `output_evidence` asked for them.
     """
 

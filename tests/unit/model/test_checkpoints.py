@@ -144,6 +144,21 @@ def test_loading_casts_and_keeps_rotary_frequencies_exact(saved: Path, model: An
     assert torch.equal(patches, torch.arange(16)[None])
 
 
+@torch.no_grad()
+def test_a_device_map_may_offload_tower_memaug_and_language_model(
+    saved: Path, model: Any, processor: Any, ask: Any, features: torch.Tensor, tmp_path: Path
+) -> None:
+    places = {"model.vision_tower": "disk", "model.memory_maker": "cpu", "model.memaug": "disk"}
+    places |= {"model.language_model": "disk", "lm_head": "cpu"}
+    spread = AutoModelForImageTextToText.from_pretrained(
+        saved, device_map=places, offload_folder=tmp_path / "offloaded"
+    ).eval()
+    inputs = processor(text=ask(), video_features=[features])
+    torch.testing.assert_close(spread(**inputs).logits, model(**inputs).logits)
+    pixels = torch.zeros(2, 3, 16, 16)
+    torch.testing.assert_close(spread.encode_video(pixels), model.encode_video(pixels))
+
+
 def edit(folder: Path, change: Any) -> None:
     """Change the tensors of a folder's only file."""
     path = folder / "model.safetensors"
