@@ -25,8 +25,7 @@ import tyro
 from torch import Tensor
 
 import hour_llava
-from hour_llava.memory.plan import MemoryTokens
-from hour_llava.model.memories import VideoMemory
+from hour_llava.model.memories import ChunkedVideoMemory, VideoMemory
 from hour_llava.model.outputs import Augmented
 from hour_llava.model.scoring import option_log_likelihoods
 from hour_llava.world.exam import (
@@ -58,15 +57,25 @@ Part = Literal["mass", "swaps", "files"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartialMemory(VideoMemory):
+class PartialMemory(ChunkedVideoMemory):
     """A memory that MemAug reads only a part of; the decayed tokens come from the whole."""
 
     whole: VideoMemory
+    tokens_M: Tensor
+
+    @property
+    def num_frames(self) -> int:
+        """Count the video's frames."""
+        return self.whole.num_frames
 
     @property
     def num_tokens(self) -> int:
         """Count the tokens that may be read."""
-        return len(self.positions_M)
+        return len(self.tokens_M)
+
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the tokens that may be read, at once."""
+        yield self.whole.tokens_MD[self.tokens_M], self.whole.positions_M[self.tokens_M]
 
     def gather(self, kept_S: Tensor) -> Tensor:
         """Take kept tokens from the whole memory."""
@@ -75,12 +84,15 @@ class PartialMemory(VideoMemory):
 
 def part_of(whole: VideoMemory, tokens_M: Tensor) -> PartialMemory:
     """Let only the named tokens be read."""
+    nothing: Any = None  # the fields of a memory that is projected piece by piece
     return PartialMemory(
-        tokens_MD=whole.tokens_MD[tokens_M],
-        positions_M=whole.positions_M[tokens_M],
-        num_frames=whole.num_frames,
+        source=nothing,
+        project=nothing,
+        frame_index=nothing,
+        chunk_frames=0,
         tokens_per_frame=whole.tokens_per_frame,
         whole=whole,
+        tokens_M=tokens_M,
     )
 
 
@@ -111,7 +123,7 @@ class Reader:
         features: Tensor,
         questions: Sequence[Question],
         *,
-        memory: Callable[[VideoMemory], MemoryTokens] | None = None,
+        memory: Callable[[VideoMemory], Any] | None = None,
         with_peak: bool = True,
     ) -> Answers:
         """Answer all questions about one video."""

@@ -21,12 +21,14 @@ import numpy as np
 import torch
 import tyro
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.model.video_processing_hour_llava import HourLlavaVideoProcessor
+from hour_llava.train.abstain import find_threshold
 from hour_llava.train.bank import (
     ClipGroup,
     TokenGroup,
@@ -37,6 +39,7 @@ from hour_llava.train.bank import (
 )
 from hour_llava.train.batches import Composer
 from hour_llava.train.drills import drill_timeline
+from hour_llava.train.foreign import foreign_frames
 from hour_llava.train.loop import Heads, LoopSettings, Stage, measure, train_on_features
 from hour_llava.train.scratch import start_from_scratch
 from hour_llava.train.tokenizer import END, IMAGE, START, VIDEO, build_tokenizer
@@ -64,11 +67,9 @@ CHAT_TEMPLATE = (
 """Words alone: at this size a system turn and role names would only cost time."""
 
 
-LONG_MIX = (
-    *(14, 16, 20, 26, 36, 52, 84, 124, 200, 310),
-    *(450, 600, 900, 1200, 1500, 1900, 2400, 3000, 3600),
-)
-"""Seconds of clips, a third of them short: what the model could do must not be forgotten."""
+SHORT_MIX = (14, 16, 20, 26, 36, 52, 84, 124, 200, 310)
+LONG_MIX = (450, 600, 900, 1200, 1500, 1900, 2400, 3000, 3600)
+"""Seconds of clips; short ones stay in, or what the model could do is forgotten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class Round:
     """The tower learns on, its features are made anew, the rest learns on from them."""
 
     tower: tuple[TowerSettings, ...]
-    loop: LoopSettings
+    loops: tuple[LoopSettings, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,27 +110,41 @@ class NanoSettings:
                 TowerSettings(num_steps=3600, learning_rate=2e-3, shares=(1.0,)),
                 TowerSettings(num_steps=1700, learning_rate=1.2e-3, shares=(0.4, 0.6), seed=1),
             ),
-            loop=LoopSettings(
-                stages=(
-                    Stage(num_steps=2200, seconds=(14, 16, 20, 26)),
-                    Stage(num_steps=900, seconds=(20, 26, 36, 52)),
-                    Stage(num_steps=700, seconds=(26, 52, 84, 124)),
-                    Stage(num_steps=600, seconds=(52, 124, 200, 310)),
-                )
+            loops=(
+                LoopSettings(
+                    stages=(
+                        Stage(num_steps=2200, seconds=(14, 16, 20, 26)),
+                        Stage(num_steps=900, seconds=(20, 26, 36, 52)),
+                        Stage(num_steps=700, seconds=(26, 52, 84, 124)),
+                        Stage(num_steps=600, seconds=(52, 124, 200, 310)),
+                    )
+                ),
             ),
         ),
         Round(
             tower=(
                 TowerSettings(num_steps=2000, learning_rate=1.2e-3, shares=(0.2, 0.2, 0.6), seed=2),
             ),
-            loop=LoopSettings(
-                stages=(Stage(num_steps=450, seconds=LONG_MIX),),
-                learning_rate=1e-3,
-                warm_up_steps=40,
-                noise=0.15,
-                shortest_crop=0.6,
-                families=(*FAMILIES, "duration", "duration", "order"),
-                seed=1,
+            loops=(
+                LoopSettings(
+                    stages=(Stage(num_steps=450, seconds=(*SHORT_MIX, *LONG_MIX)),),
+                    learning_rate=1e-3,
+                    warm_up_steps=40,
+                    noise=0.15,
+                    shortest_crop=0.6,
+                    families=(*FAMILIES, "duration", "duration", "order"),
+                    seed=1,
+                ),
+                LoopSettings(
+                    stages=(Stage(num_steps=200, seconds=(*SHORT_MIX, 600, 1200, 2400, 3600)),),
+                    learning_rate=8e-4,
+                    warm_up_steps=20,
+                    noise=0.15,
+                    even_heads=2,
+                    foreign_videos=40,
+                    families=(*FAMILIES, "duration", "duration", "duration"),
+                    seed=2,
+                ),
             ),
         ),
     )
@@ -217,9 +232,9 @@ def train_nano(out: Path, settings: NanoSettings, log: Log) -> None:
     torch.set_num_threads(1)
     renderer = _Renderer(out / "work", settings)
     tokenizer = make_tokenizer()
-    torch.manual_seed(settings.rounds[0].loop.seed)
+    torch.manual_seed(settings.rounds[0].loops[0].seed)
     model = HourLlavaForConditionalGeneration(make_config(settings, tokenizer))
-    start_from_scratch(model, settings.rounds[0].loop.seed)
+    start_from_scratch(model, settings.rounds[0].loops[0].seed)
     composer = Composer(model.config, tokenizer)
     attribute_heads: AttributeHeads | None = None
     for number, part in enumerate(settings.rounds):
@@ -227,7 +242,12 @@ def train_nano(out: Path, settings: NanoSettings, log: Log) -> None:
             model, attribute_heads, out / f"work/{number}", settings, part.tower, renderer, log
         )
         groups = _FeatureBank(model, renderer, out / f"work/{number}")
-        _train_rest(model, composer, settings, part.loop, groups, log)
+        torch.manual_seed(part.loops[0].seed)
+        heads = Heads(settings.width, len(composer.answers))
+        for loop in part.loops:
+            _train_rest(model, heads, composer, settings, loop, groups, log)
+            save(model, tokenizer, out)
+        set_threshold(model, composer, settings, groups(settings.held_out_groups()[-1]), log)
         save(model, tokenizer, out)
 
 
@@ -330,6 +350,7 @@ def _train_tower(
 
 def _train_rest(
     model: HourLlavaForConditionalGeneration,
+    heads: Heads,
     composer: Composer,
     settings: NanoSettings,
     loop: LoopSettings,
@@ -338,14 +359,43 @@ def _train_rest(
 ) -> None:
     """Train MemAug and the language model, and measure them on held-out clips."""
     by_seconds = {group.seconds: group for group in settings.groups()}
-    torch.manual_seed(loop.seed)
-    heads = Heads(settings.width, len(composer.answers))
+    foreign = _foreign_features(model, settings, range(loop.foreign_videos))
     train_on_features(
-        model, heads, composer, lambda seconds: groups(by_seconds[seconds]), loop, log=log
+        model,
+        heads,
+        composer,
+        lambda seconds: groups(by_seconds[seconds]),
+        loop,
+        foreign_FPD=torch.cat(foreign) if foreign else None,
+        log=log,
     )
     for held_out in settings.held_out_groups():
         tally = measure(model, composer, groups(held_out), questions_per_video=22)
         log(f"held out, {held_out.seconds} s: {tally.line()}")
+
+
+@torch.no_grad()
+def _foreign_features(
+    model: HourLlavaForConditionalGeneration, settings: NanoSettings, seeds: range
+) -> list[Tensor]:
+    """Encode videos of other worlds."""
+    resize = HourLlavaVideoProcessor(settings.image_size)
+    size = settings.image_size
+    return [model.encode_video(resize(foreign_frames(80, size, seed))) for seed in seeds]
+
+
+def set_threshold(
+    model: HourLlavaForConditionalGeneration,
+    composer: Composer,
+    settings: NanoSettings,
+    group: TokenGroup,
+    log: Log,
+) -> None:
+    """Measure below which confidence nano should not answer, and write it into its config."""
+    foreign = _foreign_features(model, settings, range(10_000, 10_008))
+    threshold, wrong, strange = find_threshold(model, composer, group, foreign)
+    model.config.abstain_below = round(threshold, 3)
+    log(f"abstains below {threshold:.3f}: {wrong:.2f} of wrong, {strange:.2f} of foreign answers")
 
 
 def main(out: Path) -> None:

@@ -1,6 +1,6 @@
 """When a small model should say that it does not know: a threshold measured on held-out clips.
 
-Shape letters: F frames, S the tower's image side, B rows.
+Shape letters: F frames, B rows.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,26 +15,6 @@ from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGenerati
 from hour_llava.train.bank import TokenGroup
 from hour_llava.train.batches import IGNORED, Batch, Composer, draw_questions
 from hour_llava.world.questions import FAMILIES, Question
-
-
-def foreign_frames(num_frames: int, size: int, seed: int) -> np.ndarray:
-    """Draw a video of another world: soft coloured noise, as in natural pictures, that drifts.
-
-    Returns: (F, S, S, 3) uint8.
-    """
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
-    falloff = 1 / np.maximum(frequency, 1 / size) ** rng.uniform(0.8, 1.6)
-    spectrum = rng.normal(size=(2, 3, size, size)) * falloff
-    frames = []
-    for number in range(num_frames):
-        if number % 10 == 0:  # a cut
-            spectrum = rng.normal(size=(2, 3, size, size)) * falloff
-        spectrum = spectrum + 0.3 * rng.normal(size=spectrum.shape) * falloff
-        picture = np.fft.ifft2(spectrum[0] + 1j * spectrum[1]).real
-        picture = (picture - picture.mean()) / picture.std()
-        frames.append(np.clip(128 + 55 * picture, 0, 255).astype(np.uint8).transpose(1, 2, 0))
-    return np.stack(frames)
 
 
 @torch.no_grad()
@@ -101,7 +80,7 @@ def find_threshold(
         for features, timeline in zip(group.features_NFPD, group.timelines, strict=True)
     ]
     sure, right = (torch.cat(parts) for parts in zip(*own, strict=True))
-    threshold = float(sure[right].quantile(1 - keep))
+    threshold = float(sure[right].quantile(1 - keep)) if right.any() else 0.0
     timeline = group.timelines[0]
     strange = [
         confidences(model, composer, features, draw_questions(timeline, 22, FAMILIES, rng))[0]

@@ -8,8 +8,9 @@ import torch
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.recipes.nano import NanoSettings, make_config, make_tokenizer
-from hour_llava.train.abstain import confidences, foreign_frames
+from hour_llava.train.abstain import confidences
 from hour_llava.train.batches import IGNORED, Composer, draw_questions, now_and_before
+from hour_llava.train.foreign import foreign_frames
 from hour_llava.train.loop import (
     Heads,
     LoopSettings,
