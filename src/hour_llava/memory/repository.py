@@ -201,7 +201,8 @@ class MemoryRepository:
 
     def append(self, features_fPD: Tensor, times_f: Tensor | Sequence[float]) -> MemoryRepository:
         """Give this memory with later frames behind it (for long streams: `MemoryFileWriter`)."""
-        later = MemoryRepository(features_FPD=features_fPD, times_F=times_f)
+        origin = MemoryHeader(sampling=self.sampling)
+        later = MemoryRepository(features_FPD=features_fPD, times_F=times_f, header=origin)
         end = float(later.times_F[0]) + later.duration_seconds
         return MemoryRepository(
             features_FPD=torch.cat([self.features_FPD, features_fPD.to(self.dtype)]),
