@@ -192,13 +192,19 @@ def _require_room(
 
 
 def _is_unsure(config: Any, processor: HourLlavaProcessor, question: str, said: _Said) -> bool:
-    """Say whether the model should rather not answer, by its own measured threshold."""
-    if config.abstain_below is None:
-        return False
+    """Say whether the model should rather not answer.
+
+    A model of one domain declines questions in words it never learned; one with a measured
+    threshold declines what it is not sure of.
+    """
     unknown = processor.tokenizer.unk_token_id
     ids = processor.tokenizer(question, add_special_tokens=False)["input_ids"]
     is_foreign = unknown is not None and ids.count(unknown) > _MAX_UNKNOWN_SHARE * len(ids)
-    return is_foreign or not said.text or said.confidence < config.abstain_below
+    if config.domain is not None and is_foreign:
+        return True
+    return config.abstain_below is not None and (
+        not said.text or said.confidence < config.abstain_below
+    )
 
 
 def _placed(value: Any, device: torch.device) -> Any:

@@ -89,10 +89,10 @@ def draw_evidence(
     times_F, mass_F = np.asarray(times_F, np.float64), np.asarray(mass_F, np.float64)
     shown = sorted(thumbnails, key=lambda item: item[0])[:MAX_THUMBNAILS]
     _write_title(figure, question, answer)
-    bottom, height = (0.50, 0.25) if shown else (0.18, 0.52)
+    bottom, height = (0.52, 0.23) if shown else (0.18, 0.52)
     timeline = figure.add_axes((_LEFT, bottom, _RIGHT - _LEFT, height))
     _draw_timeline(timeline, mass_F, times_F, spans)
-    _draw_thumbnails(figure, timeline, shown)
+    _draw_thumbnails(figure, timeline, shown, spans)
     figure.text(_RIGHT, 0.015, note, ha="right", color=_PALE, fontsize=8)
     try:
         figure.savefig(path, facecolor=_PAPER)
@@ -149,28 +149,34 @@ def _label_spans(axes: Axes, spans: Sequence[Evidence], end: float) -> None:
 
 
 def _draw_thumbnails(
-    figure: Figure, timeline: Axes, thumbnails: Sequence[tuple[float, np.ndarray]]
+    figure: Figure,
+    timeline: Axes,
+    thumbnails: Sequence[tuple[float, np.ndarray]],
+    spans: Sequence[Evidence],
 ) -> None:
+    """Show the moments below, each tied to its place; those inside a span in the span's colour."""
     from matplotlib.patches import ConnectionPatch
 
     gap, count = 0.01, max(1, len(thumbnails))
     width = min(0.25, (_RIGHT - _LEFT + gap) / count - gap)
     left = _LEFT + (_RIGHT - _LEFT - count * (width + gap) + gap) / 2
     for number, (seconds, image) in enumerate(thumbnails):
-        axes = figure.add_axes((left + number * (width + gap), 0.08, width, 0.285), anchor="N")
+        axes = figure.add_axes((left + number * (width + gap), 0.07, width, 0.315), anchor="N")
         axes.imshow(image)
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel(clock(seconds), color=_INK, fontsize=10.5)
+        is_inside = any(span.start_seconds <= seconds < span.end_seconds for span in spans)
+        colour = _ACCENT if is_inside else _PALE
         for spine in axes.spines.values():
-            spine.set_color(_PALE)
+            spine.set(color=colour, linewidth=1.4 if is_inside else 0.8)
         line = ConnectionPatch(
             (seconds, 0),
             (0.5, 1.0),
             coordsA=timeline.get_xaxis_transform(),
             coordsB=axes.transAxes,
-            color=_ACCENT,
+            color=colour,
             linewidth=0.9,
-            alpha=0.55,
+            alpha=0.6,
         )
         line.set_zorder(-1)
         figure.add_artist(line)

@@ -11,7 +11,7 @@ from hour_llava.session.picture import MAX_THUMBNAILS, clock, draw_evidence
 from hour_llava.session.thumbnails import images_of_video, nearest_images
 
 # Moments read less than this share of the strongest one are not shown.
-_MIN_SHARE = 0.05
+_MIN_SHARE = 0.1
 
 
 def draw_answer(

@@ -115,14 +115,15 @@ def test_below_its_threshold_a_model_does_not_answer(
 
 
 @pytest.mark.parametrize("question", ["这是什么", "wer hat den Ball geworfen?", "🦊🦊"])
-def test_a_question_in_foreign_words_is_not_answered_by_a_model_with_a_threshold(
+def test_a_question_in_foreign_words_is_declined_by_a_model_of_one_domain(
     assistant: Assistant,
     memory: MemoryRepository,
     question: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(assistant.model.config, "abstain_below", 1e-9)
     assert assistant.ask(memory, question, max_new_tokens=2).abstained
+    monkeypatch.setattr(assistant.model.config, "domain", None)
+    assert not assistant.ask(memory, question, max_new_tokens=2).abstained
 
 
 def test_a_budget_changes_how_a_memory_is_read_not_the_answer(assistant: Assistant) -> None:

@@ -10,9 +10,8 @@ import torch
 
 from hour_llava.errors import ResourceError, VideoError
 from hour_llava.memory import MemoryRepository
-from hour_llava.session import Assistant, Progress
+from hour_llava.session import Assistant, Progress, remembering
 from hour_llava.session import encoder as encoder_module
-from hour_llava.session import remembering
 
 
 @pytest.fixture
