@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import psutil
 
 from hour_llava import errors
 from hour_llava.errors import BrokenVideoError, DecoderHungError, HourLlavaError
@@ -34,6 +35,8 @@ from hour_llava.video.sampling import check_sampling
 # -P: a file named numpy.py in the user's folder is not imported.
 WORKER = (sys.executable, "-P", "-m", "hour_llava.video.worker")
 READ_BYTES = 1 << 16
+# On a crowded machine a healthy child may get next to no CPU: it is given this many times longer.
+STARVED_PATIENCE = 6
 
 
 class ChildDecode:
@@ -143,9 +146,15 @@ class ChildDecode:
         return message
 
     def _read_message(self) -> dict[str, Any]:
-        deadline = time.monotonic() + self._timeout_seconds
+        begin, spent = time.monotonic(), cpu_seconds(self._process.pid)
+        patience = self._timeout_seconds
         while b"\n" not in self._buffer:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+            if not self._selector.select(max(0.0, begin + patience - time.monotonic())):
+                if patience < STARVED_PATIENCE * self._timeout_seconds and is_starved(
+                    self._process.pid, spent, patience
+                ):
+                    patience += self._timeout_seconds
+                    continue
                 raise DecoderHungError(
                     f"{self._name}: no frame and no progress for {self._timeout_seconds:g} s at "
                     f"second {self._second:.1f} while {self._doing}; the decoder was stopped; "
@@ -167,6 +176,25 @@ class ChildDecode:
             f"{self._name}: the decoder crashed at second {self._second:.1f} while "
             f"{self._doing} ({why}); re-encode the file or read it up to there"
         )
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds that a process has used; 0 where it is gone."""
+    with suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
+    return 0.0
+
+
+def is_starved(pid: int, spent_before: float, waited_seconds: float) -> bool:
+    """Say whether a process wants to run, and got less than half of a core while it was awaited.
+
+    A decoder in an endless loop takes its core, and one that waits for ever does not want to run.
+    """
+    with suppress(psutil.Error):
+        if psutil.Process(pid).status() == psutil.STATUS_RUNNING:
+            return cpu_seconds(pid) - spent_before < 0.5 * waited_seconds
+    return False
 
 
 def _unnamed_file() -> int:
