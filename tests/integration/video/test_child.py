@@ -124,7 +124,8 @@ def test_leaving_early_ends_the_child_and_frees_its_files(corpus: Corpus) -> Non
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
 from hour_llava.video import read_frames
 reader = read_frames(sys.argv[1])
 frames = iter(reader)
@@ -172,7 +173,10 @@ def test_ctrl_c_shows_no_traceback_of_the_child(corpus: Corpus) -> None:
     parent, child = start_parent(path, then, process_group=0)
     assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
     os.killpg(parent.pid, signal.SIGINT)  # as a terminal does, to the whole group
-    _, stderr = parent.communicate(timeout=20)
+    try:
+        _, stderr = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
     assert parent.returncode == 130 and stderr == ""
     assert wait_until(lambda: not is_running(child))
 
