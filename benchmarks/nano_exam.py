@@ -10,6 +10,7 @@ Each part adds its scores to benchmarks/results/nano_exam.json; intervals are cl
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 import time
@@ -45,7 +46,7 @@ from hour_llava.world.video_file import write_video
 RESULTS = Path(__file__).parent / "results" / "nano_exam.json"
 FIRST_SEED = 70_000_000
 ROWS = 22
-REENCODED = (
+REENCODED: tuple[dict[str, Any], ...] = (
     {"codec": "mpeg4", "width": 640, "height": 360, "fps": 10},
     {"codec": "libvpx-vp9", "width": 426, "height": 240, "fps": 8},
 )
@@ -280,7 +281,9 @@ def coverage(seconds: int, num_videos: int, max_kept_frames: int) -> dict[str, d
     )
 
 
-def files(assistant: Any, seconds: int, num_videos: int) -> dict[str, ExamResult]:
+def files(
+    assistant: Any, seconds: int, num_videos: int, clips: Path | None
+) -> dict[str, ExamResult]:
     """Ask of mp4 files, each alone in an empty folder, through the public interface."""
 
     def videos() -> Iterator[ExamVideo[Answers]]:
@@ -288,13 +291,24 @@ def files(assistant: Any, seconds: int, num_videos: int) -> dict[str, ExamResult
             kind = REENCODED[number] if number < len(REENCODED) else {}
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "video.mp4"
-                write_video(timeline, path, **kind)  # type: ignore[arg-type]
+                if clips is not None:
+                    shutil.copy(write_once(timeline, clips, kind), path)
+                else:
+                    write_video(timeline, path, **kind)
                 memory = assistant.remember(path, use_cache=False)
             questions = ask_all(timeline, seen=2, unseen=1, formats=("oe", "mc"))
             answers = {q: _through_the_door(assistant, memory, q) for q in questions}
             yield _video(timeline, questions, answers, name=f"{timeline.seed} {kind or ''}".strip())
 
     return {"files": examine(videos())}
+
+
+def write_once(timeline: Timeline, clips: Path, kind: dict[str, Any]) -> Path:
+    """Write a video into a folder, unless it is there."""
+    path = clips / f"{timeline.duration_seconds}_{timeline.seed}.mp4"
+    if not path.exists():
+        write_video(timeline, path, **kind)
+    return path
 
 
 def _through_the_door(assistant: Any, memory: Any, question: Question) -> ExamAnswer:
@@ -342,7 +356,13 @@ def stamp_of(command: str, started: float) -> dict[str, Any]:
     }
 
 
-def main(part: tyro.conf.Positional[Part], seconds: int, videos: int, model: str = "nano") -> None:
+def main(
+    part: tyro.conf.Positional[Part],
+    seconds: int,
+    videos: int,
+    model: str = "nano",
+    clips: Path | None = None,
+) -> None:
     """Run one part of the exam.
 
     Args:
@@ -350,12 +370,13 @@ def main(part: tyro.conf.Positional[Part], seconds: int, videos: int, model: str
         seconds: length of the videos.
         videos: how many.
         model: name or folder.
+        clips: where mp4 files are kept between runs (default: nowhere).
     """
     torch.set_num_threads(1)
     started = time.process_time()
     assistant = hour_llava.load(model)
     if part == "files":
-        results = files(assistant, seconds, videos)
+        results = files(assistant, seconds, videos, clips)
     else:
         results = (mass if part == "mass" else swaps)(Reader(assistant), seconds, videos)
     command = f"nano_exam.py {part} --seconds {seconds} --videos {videos}"
