@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from hour_llava.commands.arguments import NumBytes, Rate, Seconds
-from hour_llava.commands.progress import readable_bytes, say, watch
+from hour_llava.commands.progress import readable_bytes, say, say_damage, watch
 from hour_llava.errors import QuestionError
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def as_json(answer: Answer, remembered: Remembered) -> dict[str, Any]:
             "path": str(remembered.path),
             "duration_seconds": round(memory.duration_seconds, 3),
             "num_frames": memory.num_frames,
+            "damage": [asdict(span) for span in memory.damage],
         },
         "memory": {
             "num_tokens": answer.memory_tokens,
@@ -157,6 +158,7 @@ def _say_costs(assistant: Assistant, answer: Answer, remembered: Remembered) -> 
         say(f"not sure enough to answer (confidence {answer.confidence:.2f}); best guess: "
             f"{answer.best_guess}")  # fmt: skip
     memory = remembered.memory
+    say_damage(memory.damage)
     source = "from the cache" if remembered.is_cached else "remembered now"
     say(
         f"{memory.num_frames:,} frames, {answer.memory_tokens:,} memory tokens "

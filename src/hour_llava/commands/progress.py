@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from hour_llava.schema import DamagedSpan
+
 if TYPE_CHECKING:
     from hour_llava.session.answer import Progress as Report
     from hour_llava.session.answer import ProgressCallback
@@ -28,6 +30,12 @@ _LONG_SECONDS = 20.0
 def say(text: str) -> None:
     """Print one line on stderr."""
     print(f"hour-llava: {text}", file=sys.stderr, flush=True)
+
+
+def say_damage(damage: Sequence[DamagedSpan]) -> None:
+    """Name the seconds of a video that could not be read rightly, on stderr."""
+    for span in damage:
+        say(f"damaged from {span.start_seconds:.1f} s to {span.end_seconds:.1f} s: {span.reason}")
 
 
 def readable_seconds(seconds: float) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from hour_llava.commands.arguments import Rate, Seconds
-from hour_llava.commands.progress import readable_bytes, say, watch
+from hour_llava.commands.progress import readable_bytes, say, say_damage, watch
+from hour_llava.errors import MemoryFileError
 
 
 def remember(
@@ -42,6 +42,8 @@ def remember(
     from hour_llava.video.container import check_path
 
     check_path(video)
+    if out is not None:
+        _check_target(out)
     assistant = load_quietly(model, device=device, dtype=dtype)
     with watch(video.name) as progress:
         remembered = assistant.remember_with_report(
@@ -58,9 +60,18 @@ def remember(
         f"{readable_bytes(memory.num_bytes)}; seconds: decode {remembered.decode_seconds:.2f}, "
         f"encode {remembered.encode_seconds:.2f}"
     )
-    for span in memory.damage:
-        print(
-            f"hour-llava: damaged from {span.start_seconds:.1f} s to {span.end_seconds:.1f} s: "
-            f"{span.reason}",
-            file=sys.stderr,
-        )
+    say_damage(memory.damage)
+
+
+def _check_target(out: Path) -> None:
+    """Refuse, before any work, a place where no memory file can or may be written.
+
+    Raises:
+        MemoryFileError: names the file and what is wrong with it.
+    """
+    from hour_llava.session.cache import is_memory_file
+
+    if not is_memory_file(out):
+        raise MemoryFileError(f"{out}: a memory file ends in .hlm; give --out {out.name}.hlm")
+    if out.is_dir() or not out.parent.is_dir():
+        raise MemoryFileError(f"{out}: no file can be made there; name one in a folder that is")

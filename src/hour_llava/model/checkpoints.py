@@ -67,10 +67,20 @@ class Checkpoint:
         return sum(entry.num_bytes for entry in self.entries.values())
 
     def processor(self) -> HourLlavaProcessor:
-        """Make the processor: the folder's own, or the released one's."""
-        if self.layout == "hour-llava" and (self.folder / "processor_config.json").is_file():
-            return HourLlavaProcessor.from_pretrained(self.folder)
-        return HourLlavaProcessor.from_config(self.config, self.tokenizer)
+        """Make the processor: the folder's own, or the released one's.
+
+        Raises:
+            CheckpointError: a folder of our layout lacks a file without which answers would change.
+        """
+        if self.layout == "released":
+            return HourLlavaProcessor.from_config(self.config, self.tokenizer)
+        for name in ("processor_config.json", "chat_template.jinja"):
+            if not (self.folder / name).is_file():
+                raise CheckpointError(
+                    f"{self.folder} has no {name}: without it questions would be put otherwise "
+                    "than in training; save the processor there, or copy the folder again"
+                )
+        return HourLlavaProcessor.from_pretrained(self.folder)
 
 
 def find_folder(name: str | Path) -> Path:

@@ -133,7 +133,13 @@ def _choose_stream(name: str, container: InputContainer) -> VideoStream:
         what = "cover art but no video" if container.streams.video else "no video stream"
         audio = "audio and " if container.streams.audio else ""
         raise NoVideoStreamError(f"{name} holds {audio}{what}; choose a file with video")
-    return max(streams, key=_preference)
+    # PyAV's types do not say so, but there is no context where FFmpeg has no decoder.
+    decodable = [s for s in streams if getattr(s, "codec_context", None) is not None]
+    if not decodable:
+        raise NoVideoStreamError(
+            f"{name} holds a picture stream that no decoder here can read; re-encode it as H.264"
+        )
+    return max(decodable, key=_preference)
 
 
 def _preference(stream: VideoStream) -> tuple[bool, int, int]:

@@ -17,7 +17,7 @@ ASK_KEYS = {
     "abstained": bool,
     "model": str,
     "domain": str,
-    "video": {"path": str, "duration_seconds": float, "num_frames": int},
+    "video": {"path": str, "duration_seconds": float, "num_frames": int, "damage": list},
     "memory": {"num_tokens": int, "num_bytes": int, "cached": bool},
     "kept_tokens": int,
     "evidence": list,
@@ -235,3 +235,32 @@ def test_a_model_that_is_none_is_one_line(
     code, out, err = run("ask", minute_mp4, QUESTION, "--model", folder)
     assert (code, out, err.count("\n")) == (1, "", 1), err
     assert "model" in err
+
+
+@pytest.mark.parametrize("name", ["copy.mp4", "no_suffix", "missing/a.hlm"])
+def test_remember_refuses_a_target_that_is_no_memory_file_before_any_work(
+    run: Runner, minute_mp4: Path, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / name
+    if name == "copy.mp4":
+        target.write_bytes(b"precious")
+    code, out, err = run("remember", minute_mp4, "--out", target, "--model", run.model)
+    assert (code, out) == (1, "")
+    assert str(target) in err
+    assert "watch" not in err
+    assert not target.exists() or target.read_bytes() == b"precious"
+
+
+def test_ask_names_the_seconds_that_could_not_be_read(
+    run: Runner, minute_mp4: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    data = bytearray(minute_mp4.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = bytes(4000)
+    broken.write_bytes(data)
+    code, out, err = run.ask(broken, QUESTION, "--json")
+    assert code == 0
+    damage = json.loads(out)["video"]["damage"]
+    assert damage
+    assert f"damaged from {damage[0]['start_seconds']:.1f} s" in err

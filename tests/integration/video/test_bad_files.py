@@ -203,3 +203,10 @@ def test_resuming_in_a_damaged_gop_gives_what_reading_through_gives(
         for ours, theirs in zip(rest, whole[first:], strict=True):
             assert ours.pts_seconds == theirs.pts_seconds
             assert np.array_equal(ours.rgb, theirs.rgb)
+
+
+def test_a_picture_that_no_decoder_can_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.svg"
+    path.write_text('<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>')
+    with pytest.raises(NoVideoStreamError, match="no decoder here can read"):
+        read_frames(path, isolated=False)

@@ -257,3 +257,12 @@ def test_a_failed_conversion_leaves_nothing(released_folder: Any, tmp_path: Path
         convert(copied, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["processor_config.json", "chat_template.jinja"])
+def test_a_folder_without_its_processor_is_refused(saved: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(saved, copy)
+    (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        load_pretrained(copy)
