@@ -77,7 +77,7 @@ class Round:
     """The tower learns on, its features are made anew, the rest learns on from them."""
 
     tower: tuple[TowerSettings, ...]
-    loops: tuple[LoopSettings, ...]
+    loop: LoopSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,41 +110,27 @@ class NanoSettings:
                 TowerSettings(num_steps=3600, learning_rate=2e-3, shares=(1.0,)),
                 TowerSettings(num_steps=1700, learning_rate=1.2e-3, shares=(0.4, 0.6), seed=1),
             ),
-            loops=(
-                LoopSettings(
-                    stages=(
-                        Stage(num_steps=2200, seconds=(14, 16, 20, 26)),
-                        Stage(num_steps=900, seconds=(20, 26, 36, 52)),
-                        Stage(num_steps=700, seconds=(26, 52, 84, 124)),
-                        Stage(num_steps=600, seconds=(52, 124, 200, 310)),
-                    )
-                ),
+            loop=LoopSettings(
+                stages=(
+                    Stage(num_steps=2200, seconds=(14, 16, 20, 26)),
+                    Stage(num_steps=900, seconds=(20, 26, 36, 52)),
+                    Stage(num_steps=700, seconds=(26, 52, 84, 124)),
+                    Stage(num_steps=600, seconds=(52, 124, 200, 310)),
+                )
             ),
         ),
         Round(
             tower=(
                 TowerSettings(num_steps=2000, learning_rate=1.2e-3, shares=(0.2, 0.2, 0.6), seed=2),
             ),
-            loops=(
-                LoopSettings(
-                    stages=(Stage(num_steps=450, seconds=(*SHORT_MIX, *LONG_MIX)),),
-                    learning_rate=1e-3,
-                    warm_up_steps=40,
-                    noise=0.15,
-                    shortest_crop=0.6,
-                    families=(*FAMILIES, "duration", "duration", "order"),
-                    seed=1,
-                ),
-                LoopSettings(
-                    stages=(Stage(num_steps=200, seconds=(*SHORT_MIX, 600, 1200, 2400, 3600)),),
-                    learning_rate=8e-4,
-                    warm_up_steps=20,
-                    noise=0.15,
-                    even_heads=2,
-                    foreign_videos=40,
-                    families=(*FAMILIES, "duration", "duration", "duration"),
-                    seed=2,
-                ),
+            loop=LoopSettings(
+                stages=(Stage(num_steps=450, seconds=(*SHORT_MIX, *LONG_MIX)),),
+                learning_rate=1e-3,
+                warm_up_steps=40,
+                noise=0.15,
+                shortest_crop=0.6,
+                families=(*FAMILIES, "duration", "duration", "order"),
+                seed=1,
             ),
         ),
     )
@@ -232,9 +218,9 @@ def train_nano(out: Path, settings: NanoSettings, log: Log) -> None:
     torch.set_num_threads(1)
     renderer = _Renderer(out / "work", settings)
     tokenizer = make_tokenizer()
-    torch.manual_seed(settings.rounds[0].loops[0].seed)
+    torch.manual_seed(settings.rounds[0].loop.seed)
     model = HourLlavaForConditionalGeneration(make_config(settings, tokenizer))
-    start_from_scratch(model, settings.rounds[0].loops[0].seed)
+    start_from_scratch(model, settings.rounds[0].loop.seed)
     composer = Composer(model.config, tokenizer)
     attribute_heads: AttributeHeads | None = None
     for number, part in enumerate(settings.rounds):
@@ -242,11 +228,7 @@ def train_nano(out: Path, settings: NanoSettings, log: Log) -> None:
             model, attribute_heads, out / f"work/{number}", settings, part.tower, renderer, log
         )
         groups = _FeatureBank(model, renderer, out / f"work/{number}")
-        torch.manual_seed(part.loops[0].seed)
-        heads = Heads(settings.width, len(composer.answers))
-        for loop in part.loops:
-            _train_rest(model, heads, composer, settings, loop, groups, log)
-            save(model, tokenizer, out)
+        _train_rest(model, composer, settings, part.loop, groups, log)
         set_threshold(model, composer, settings, groups(settings.held_out_groups()[-1]), log)
         save(model, tokenizer, out)
 
@@ -350,7 +332,6 @@ def _train_tower(
 
 def _train_rest(
     model: HourLlavaForConditionalGeneration,
-    heads: Heads,
     composer: Composer,
     settings: NanoSettings,
     loop: LoopSettings,
@@ -359,15 +340,10 @@ def _train_rest(
 ) -> None:
     """Train MemAug and the language model, and measure them on held-out clips."""
     by_seconds = {group.seconds: group for group in settings.groups()}
-    foreign = _foreign_features(model, settings, range(loop.foreign_videos))
+    torch.manual_seed(loop.seed)
+    heads = Heads(settings.width, len(composer.answers))
     train_on_features(
-        model,
-        heads,
-        composer,
-        lambda seconds: groups(by_seconds[seconds]),
-        loop,
-        foreign_FPD=torch.cat(foreign) if foreign else None,
-        log=log,
+        model, heads, composer, lambda seconds: groups(by_seconds[seconds]), loop, log=log
     )
     for held_out in settings.held_out_groups():
         tally = measure(model, composer, groups(held_out), questions_per_video=22)

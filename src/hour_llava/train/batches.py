@@ -10,7 +10,7 @@ A attributes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -22,7 +22,7 @@ from hour_llava.memory.forgetting import count_kept_tokens
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.train.bank import TokenGroup
 from hour_llava.train.crop import crop_timeline
-from hour_llava.train.tower import ATTRIBUTE_SIZES, multi_hot
+from hour_llava.train.tower import multi_hot
 from hour_llava.world.questions import ANSWERS, Question, ask
 from hour_llava.world.timeline import SCENES, SHAPES
 
@@ -122,15 +122,12 @@ class Composer:
         families: Sequence[str],
         noise: float,
         shortest_crop: float = 1.0,
-        foreign_FPD: Tensor | None = None,
     ) -> Batch:
         """Draw videos of a group and questions of them.
 
         Args:
             noise: is added to the features.
             shortest_crop: windows of at least this share of the clips are shown.
-            foreign_FPD: features of other worlds: one video in eight shows them instead, and its
-                answers are drawn by lot, so that the model learns to be unsure.
         """
         chosen = [rng.randrange(len(group.timelines)) for _ in range(num_videos)]
         seconds = group.group.seconds
@@ -142,12 +139,6 @@ class Composer:
         classes = torch.stack([group.classes_NFPA[n, s : s + length] for n, s in windows])
         truths = [crop_timeline(group.timelines[n], s, s + length) for n, s in windows]
         questions = [draw_questions(truth, num_questions, families, rng) for truth in truths]
-        if foreign_FPD is not None and rng.random() < num_videos / 8:
-            start = rng.randint(0, len(foreign_FPD) - 1)
-            wanted = torch.arange(start, start + length) % len(foreign_FPD)
-            features[-1] = foreign_FPD[wanted]
-            classes[-1] = torch.tensor(list(ATTRIBUTE_SIZES.values()), dtype=classes.dtype)
-            questions[-1] = [answered_by_lot(question, rng) for question in questions[-1]]
         return self.compose(list(features), questions, classes_VFPA=classes, blur=rng)
 
     def num_visual_tokens(self, num_frames: int) -> int:
@@ -210,11 +201,6 @@ def draw_questions(
         if question is not None:
             questions.append(question)
     return questions
-
-
-def answered_by_lot(question: Question, rng: Random) -> Question:
-    """Give a question any answer of its family, and nothing that proves it."""
-    return replace(question, answer=rng.choice(ANSWERS[question.family]), evidence=())
 
 
 def now_and_before(classes_VFPA: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Videos of no world that nano knows: what it must learn to be unsure about.
+"""Videos of no world that nano knows: what it should be unsure about.
 
 Shape letters: F frames, S image side, C channels.
 """

@@ -24,13 +24,10 @@ def evidence_loss(
     question_of_row_Vn: Tensor,
     *,
     num_heads: int,
-    num_even: int = 0,
 ) -> Tensor:
     """Score how little of the cross-attention lies on the evidence: minus the log of its mass.
 
-    Only the first `num_heads` heads are told where to look; the others stay free. The first
-    `num_even` of them are to read all evidence frames alike (cross-entropy to an even spread):
-    then the share of "just appeared" in what is read is one in so many seconds.
+    Only the first `num_heads` heads are told where to look; the others stay free.
 
     Args:
         queries_VHnE: rotated queries, all questions of a video one after another.
@@ -48,14 +45,7 @@ def evidence_loss(
     row_VnF = question_of_row_Vn.clamp(min=0)[..., None].expand(-1, -1, num_frames)
     evidence_VnF = evidence_VQF.gather(1, row_VnF) & (question_of_row_Vn >= 0)[..., None]
     on_evidence = by_frame_VhnF.masked_fill(~evidence_VnF[:, None], -1e9).logsumexp(-1)
-    loss_Vhn = by_frame_VhnF.logsumexp(-1) - on_evidence
-    if num_even:
-        share_VhnF = by_frame_VhnF[:, :num_even] - on_evidence[:, :num_even, :, None]
-        count_Vn = evidence_VnF.sum(-1)
-        spread = -(share_VhnF * evidence_VnF[:, None]).sum(-1) / count_Vn.clamp(min=1)[:, None]
-        even_Vhn = (spread - count_Vn.clamp(min=1).log()[:, None]).clamp(min=0)
-        loss_Vhn = torch.cat([loss_Vhn[:, :num_even] + even_Vhn, loss_Vhn[:, num_even:]], dim=1)
-    loss_Vn = loss_Vhn.mean(1)
+    loss_Vn = (by_frame_VhnF.logsumexp(-1) - on_evidence).mean(1)
     counts_Vn = evidence_VnF.any(-1)
     return loss_Vn[counts_Vn].sum() / counts_Vn.sum().clamp(min=1)
 
@@ -67,7 +57,6 @@ class EvidenceObserver:
         evidence_QF: for each memory, (questions, frames) bool, questions in row order.
         rows: for each memory, how many query rows each of its questions has.
         num_heads: how many heads are told where to look.
-        num_even: how many of them are to read all evidence alike.
     """
 
     def __init__(
@@ -76,11 +65,10 @@ class EvidenceObserver:
         rows: Sequence[Sequence[int]],
         *,
         num_heads: int,
-        num_even: int = 0,
     ) -> None:
         self.evidence_QF = evidence_QF
         self.rows = rows
-        self.num_heads, self.num_even = num_heads, num_even
+        self.num_heads = num_heads
         self.losses: list[Tensor] = []
 
     def __call__(

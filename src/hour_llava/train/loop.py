@@ -47,9 +47,7 @@ class LoopSettings:
         noise: standard deviation added to the features, as a share of theirs.
         families: what is asked, all equally often; one that is named twice is asked twice as often.
         shortest_crop: windows of at least this share of a clip are shown.
-        foreign_videos: how many of other worlds are mixed in, to be unsure about.
         evidence_heads: heads of each cross-attention that are told where to look.
-        even_heads: how many of those are to read all evidence frames alike, to count them.
     """
 
     stages: tuple[Stage, ...]
@@ -62,9 +60,7 @@ class LoopSettings:
     max_questions: int = 24
     noise: float = 0.1
     shortest_crop: float = 1.0
-    foreign_videos: int = 0
     evidence_heads: int = 3
-    even_heads: int = 0
     evidence_weight: float = 0.7
     answer_weight: float = 1.0
     probe_weight: float = 0.1
@@ -145,7 +141,6 @@ def step_losses(
         list(batch.evidence_VQF),
         batch.rows_VQ,
         num_heads=settings.evidence_heads,
-        num_even=settings.even_heads,
     )
     output = model(**batch.inputs, observer=observer, use_cache=False)
     words, is_right = word_loss(output.logits, batch.labels_BL)
@@ -185,7 +180,6 @@ def train_on_features(
     groups: Callable[[int], TokenGroup],
     settings: LoopSettings,
     *,
-    foreign_FPD: Tensor | None = None,
     log: Callable[[str], None],
 ) -> None:
     """Train all but the tower.
@@ -196,7 +190,6 @@ def train_on_features(
         composer: makes the batches.
         groups: gives the token group of a length; asked when first needed.
         settings: the schedule.
-        foreign_FPD: features of other worlds, to be unsure about.
         log: takes one line at a time.
     """
     torch.manual_seed(settings.seed)
@@ -222,7 +215,6 @@ def train_on_features(
             families=settings.families,
             noise=settings.noise * group.scale,
             shortest_crop=settings.shortest_crop,
-            foreign_FPD=foreign_FPD,
         )
         losses, is_right = step_losses(model, heads, batch, settings)
         optimizer.zero_grad()

@@ -113,18 +113,3 @@ def test_answer_head_and_probe_learn_what_is_linearly_there() -> None:
         loss.backward()
         optimizer.step()
     assert loss < 0.1 * first
-
-
-def test_an_even_head_pays_for_reading_one_evidence_frame_more_than_another() -> None:
-    evidence = torch.tensor([[[True, True, False]]])
-    rows = torch.zeros(1, 1, dtype=torch.long)
-    queries = torch.ones(1, 1, 1, 1)
-    keys = torch.tensor([9.0, 9.0, 0.0]).repeat_interleave(2).view(1, 1, 6, 1)
-    one_sided = torch.tensor([12.0, 6.0, 0.0]).repeat_interleave(2).view(1, 1, 6, 1)
-
-    def loss(keys: torch.Tensor, num_even: int) -> float:
-        return evidence_loss(queries, keys, evidence, rows, num_heads=1, num_even=num_even).item()
-
-    assert loss(keys, 1) == pytest.approx(loss(keys, 0), abs=1e-5)
-    assert loss(one_sided, 0) < 1e-3
-    assert loss(one_sided, 1) == pytest.approx(3 - math.log(2), abs=0.05)

@@ -25,15 +25,13 @@ TINY = NanoSettings(
     rounds=tuple(
         Round(
             tower=(TowerSettings(num_steps=2, batch_size=8, shares=(0.5, 0.25, 0.25)),),
-            loops=(
-                LoopSettings(
-                    stages=(Stage(num_steps=2, seconds=(14, 30)),),
-                    num_videos=2,
-                    num_rows=8,
-                    evidence_heads=1,
-                    log_every=2,
-                    seed=seed,
-                ),
+            loop=LoopSettings(
+                stages=(Stage(num_steps=2, seconds=(14, 30)),),
+                num_videos=2,
+                num_rows=8,
+                evidence_heads=1,
+                log_every=2,
+                seed=seed,
             ),
         )
         for seed in (0, 1)
