@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hour_llava.session import Answer, Assistant
     from hour_llava.session.remembering import Remembered
 
+WATCH = "watch the video and keep its memory"
 # (family, format) of the five questions; the wording is drawn by the seed
 KINDS = (("object", "oe"), ("colour", "oe"), ("order", "oe"), ("action", "oe"), ("scene", "mc"))
 
@@ -77,7 +78,7 @@ def run(out: Path, *, seed: int, seconds: int, model: str = "nano") -> list[Aske
         (folder / "truth" / "video.mp4").replace(video)
     with _timed(costs, "load the model"):
         assistant = load_quietly(model)
-    with _timed(costs, "watch the video and keep its memory"), watch(video.name) as progress:
+    with _timed(costs, WATCH), watch(video.name) as progress:
         remembered = assistant.remember_with_report(video, progress=progress)
     asked = [_ask(assistant, remembered, question) for question in choose(world.questions)]
     costs["answer one question (median)"] = sorted(item.seconds for item in asked)[len(asked) // 2]
@@ -149,9 +150,10 @@ def _costs_table(costs: dict[str, float], video: Path, remembered: Remembered) -
     table.add_column("", justify="right")
     for step, seconds in costs.items():
         table.add_row(step, f"{seconds:.2f} s")
+        if step == WATCH:
+            table.add_row("  of it decoding", f"{remembered.decode_seconds:.2f} s")
+            table.add_row("  of it the vision tower", f"{remembered.encode_seconds:.2f} s")
     memory = remembered.memory
-    table.add_row("  of it decoding", f"{remembered.decode_seconds:.2f} s")
-    table.add_row("  of it the vision tower", f"{remembered.encode_seconds:.2f} s")
     table.add_row(f"video file, {memory.duration_seconds:,.0f} s", _size(video))
     table.add_row(f"memory file, {memory.num_frames:,} frames", _size(remembered.file or video))
     table.add_row("most RAM used, this process", readable_bytes(peak_memory_bytes()))

@@ -127,6 +127,26 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: names what is missing, extra, of a wrong shape, or of another model.
     """
     folder = find_folder(name)
+    with _named(folder):
+        return _read_checkpoint(folder)
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the folder in whatever its broken files make the libraries raise."""
+    try:
+        yield
+    except (CheckpointError, ResourceError, MemoryError):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{folder} holds files that make no model ({type(error).__name__}: {reason}); copy or "
+            "convert it again"
+        ) from error
+
+
+def _read_checkpoint(folder: Path) -> Checkpoint:
     values = read_json(folder / "config.json")
     model_type = values.get("model_type")
     if model_type not in (HourLlavaConfig.model_type, RELEASED_TYPE):
@@ -242,12 +262,14 @@ def load_pretrained(
         model = HourLlavaForConditionalGeneration.from_pretrained(
             None, config=found.config, state_dict=weights, dtype=wanted or stored
         )
-    if (found.folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(found.folder)
+    with _named(found.folder):
+        if (found.folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(found.folder)
+        processor = found.processor()
     model.eval()
     if device is not None:
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
-    return model, found.processor()
+    return model, processor
 
 
 @contextmanager

@@ -5,8 +5,10 @@ Shape letters: F frames.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,13 +96,23 @@ def draw_evidence(
     _draw_timeline(timeline, mass_F, times_F, spans)
     _draw_thumbnails(figure, timeline, shown, spans)
     figure.text(_RIGHT, 0.015, note, ha="right", color=_PALE, fontsize=8)
-    try:
-        figure.savefig(path, facecolor=_PAPER)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write the evidence picture {path}: {error.strerror}; name a writable folder"
-        ) from error
+    _save(figure, path)
     return path
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the picture whole or not at all; an older one stays until the new one is there."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        figure.savefig(partial, format=path.suffix[1:].lower(), facecolor=_PAPER)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ResourceError(
+            f"cannot write the evidence picture {path}: {error.strerror}; name a folder that can "
+            "be written, on a disk with room"
+        ) from error
 
 
 def _write_title(figure: Figure, question: str, answer: str) -> None:
@@ -115,35 +127,37 @@ def _write_title(figure: Figure, question: str, answer: str) -> None:
 def _draw_timeline(
     axes: Axes, mass_F: np.ndarray, times_F: np.ndarray, spans: Sequence[Evidence]
 ) -> None:
-    end = float(times_F[-1]) + _frame_seconds(times_F)
-    centres, heights = _bin_by_maximum(mass_F, times_F, end)
+    begin, end = float(times_F[0]), float(times_F[-1]) + _frame_seconds(times_F)
+    length = end - begin
+    centres, heights = _bin_by_maximum(mass_F, times_F, begin, end)
     top = float(heights.max()) or 1.0
     axes.axhline(0, color=_PALE, linewidth=0.8)
     axes.vlines(centres, 0, heights / top, color=_PALE, linewidth=1.6)
     for span in spans:
         middle = (span.start_seconds + span.end_seconds) / 2
-        half = max((span.end_seconds - span.start_seconds) / 2, end / 400)
+        half = max((span.end_seconds - span.start_seconds) / 2, length / 400)
         axes.axvspan(middle - half, middle + half, color=_ACCENT, alpha=0.16, linewidth=0)
         inside = (centres >= middle - half) & (centres <= middle + half)
         axes.vlines(centres[inside], 0, heights[inside] / top, color=_ACCENT, linewidth=2.2)
-    _label_spans(axes, spans, end)
-    axes.set(xlim=(0, end), ylim=(0, 1.04), yticks=[])
+    _label_spans(axes, spans, begin, end)
+    axes.set(xlim=(begin, end), ylim=(0, 1.04), yticks=[])
     axes.set_ylabel("read here", color=_PALE, fontsize=9)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_PALE)
-    ticks = _clock_ticks(end)
+    ticks = _clock_ticks(begin, end)
     axes.set_xticks(ticks, [clock(tick) for tick in ticks], fontsize=9, color=_INK)
     axes.tick_params(length=3, color=_PALE)
 
 
-def _label_spans(axes: Axes, spans: Sequence[Evidence], end: float) -> None:
+def _label_spans(axes: Axes, spans: Sequence[Evidence], begin: float, end: float) -> None:
     """Write the share of each span above it, skipping labels that would touch."""
+    length = end - begin
     taken: list[float] = []
     for span in spans:  # strongest first
         middle = (span.start_seconds + span.end_seconds) / 2
-        if all(abs(middle - other) > end * 0.07 for other in taken):
-            x = min(max(middle, end * 0.02), end * 0.98)
+        if all(abs(middle - other) > length * 0.07 for other in taken):
+            x = min(max(middle, begin + length * 0.02), begin + length * 0.98)
             axes.text(x, 1.07, f"{span.score:.0%}", ha="center", color=_ACCENT, fontsize=9)
             taken.append(middle)
 
@@ -183,20 +197,22 @@ def _draw_thumbnails(
 
 
 def _bin_by_maximum(
-    mass_F: np.ndarray, times_F: np.ndarray, end: float
+    mass_F: np.ndarray, times_F: np.ndarray, begin: float, end: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keep the maximum of each bin: one second of an hour must stay visible."""
     num_bins = min(_MAX_BINS, len(mass_F))
-    bin_of_F = np.minimum((times_F / end * num_bins).astype(int), num_bins - 1)
+    width = (end - begin) / num_bins
+    bin_of_F = np.minimum(((times_F - begin) / width + 1e-9).astype(int), num_bins - 1)
     heights = np.zeros(num_bins)
     np.maximum.at(heights, bin_of_F, mass_F)
-    return (np.arange(num_bins) + 0.5) * end / num_bins, heights
+    return begin + (np.arange(num_bins) + 0.5) * width, heights
 
 
-def _clock_ticks(end: float) -> list[float]:
+def _clock_ticks(begin: float, end: float) -> list[float]:
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600)
-    step = next((step for step in steps if end / step <= 9), 43200)
-    return [float(tick) for tick in range(0, int(end) + 1, step)]
+    step = next((step for step in steps if (end - begin) / step <= 9), 43200)
+    first = math.ceil(begin / step) * step
+    return [float(tick) for tick in range(first, int(end) + 1, step)]
 
 
 def _frame_seconds(times_F: np.ndarray) -> float:

@@ -266,3 +266,25 @@ def test_a_folder_without_its_processor_is_refused(saved: Path, tmp_path: Path, 
     (copy / name).unlink()
     with pytest.raises(CheckpointError, match=name):
         load_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors.index.json", "{"),
+        ("model.safetensors.index.json", "{}"),
+        ("config.json", '{"model_type": "hour_llava", "text_config": "two"}'),
+        ("config.json", '{"model_type": "hour_llava", "spatial_forgetting": "banana"}'),
+        ("processor_config.json", "[1]"),
+        ("generation_config.json", "{"),
+    ],
+)
+def test_broken_files_are_told_with_the_folders_name(
+    saved: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(saved, copy)
+    (copy / name).write_text(content)
+    with pytest.raises(CheckpointError, match=str(copy)):
+        _, processor = load_pretrained(copy)
+        processor.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hour_llava.errors import ResourceError
 from hour_llava.schema import Evidence
-from hour_llava.session.picture import clock, draw_evidence
+from hour_llava.session.picture import _bin_by_maximum, _clock_ticks, clock, draw_evidence
 
 SPAN = Evidence(start_seconds=3.0, end_seconds=5.0, score=0.8)
 
@@ -61,3 +61,28 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="is no folder"):
         draw(tmp_path / "none" / "e.png")
+
+
+def test_a_cut_out_minute_fills_the_axis_with_a_bar_a_second() -> None:
+    times, mass = np.arange(3540.0, 3600.0), np.linspace(0, 1, 60)
+    centres, heights = _bin_by_maximum(mass, times, 3540.0, 3600.0)
+    assert np.allclose(centres, times + 0.5)
+    assert np.allclose(heights, mass)
+    assert _clock_ticks(3540.0, 3600.0) == [3540.0, 3550.0, 3560.0, 3570.0, 3580.0, 3590.0, 3600.0]
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "e.png"
+    path.write_bytes(b"older")
+
+    def fail(*_: object, **__: object) -> None:
+        (tmp_path / "e.png.partial").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.raises(ResourceError, match="No space left"):
+        draw(path)
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
