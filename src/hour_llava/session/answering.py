@@ -176,7 +176,8 @@ def _prompt(processor: HourLlavaProcessor, text: str) -> str:
 
 
 def _spans(mass_F: np.ndarray, times_F: np.ndarray, memory: MemoryRepository) -> list[Any]:
-    return find_spans(mass_F, times_F, frame_seconds=1 / memory.sampling.fps)
+    end = max(float(times_F[0]) + memory.duration_seconds, float(times_F[-1]))
+    return find_spans(mass_F, times_F, frame_seconds=1 / memory.sampling.fps, end_seconds=end)
 
 
 def _require_room(

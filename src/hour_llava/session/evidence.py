@@ -5,6 +5,7 @@ Shape letters: F frames.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ def find_spans(
     times_F: Sequence[float] | np.ndarray,
     *,
     frame_seconds: float,
+    end_seconds: float = math.inf,
     max_spans: int = 5,
 ) -> list[Evidence]:
     """Return the peaks of the mass as spans, the strongest first.
@@ -34,6 +36,7 @@ def find_spans(
         mass_F: mass of each frame, any positive scale.
         times_F: presentation time of each frame in seconds, rising.
         frame_seconds: how long a frame stands, 1 / fps.
+        end_seconds: where the video ends; no span goes beyond it.
         max_spans: how many spans at most.
 
     Returns:
@@ -50,7 +53,7 @@ def find_spans(
     spans = [
         Evidence(
             start_seconds=round(float(times_F[first]), 3),
-            end_seconds=round(float(times_F[last]) + frame_seconds, 3),
+            end_seconds=round(min(float(times_F[last]) + frame_seconds, end_seconds), 3),
             score=round(float(mass_F[first : last + 1].sum()), 4),
         )
         for first, last in _runs(np.flatnonzero(mass_F >= floor))

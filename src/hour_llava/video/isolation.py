@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -172,9 +173,12 @@ class ChildDecode:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         why = f"signal {-code}" if code < 0 else (lines[-1] if lines else f"exit code {code}")
+        remedy = "re-encode the file or read it up to there"
+        if -code == signal.SIGKILL:
+            remedy = "something else ended it, maybe for want of memory: close programs, try again"
         return BrokenVideoError(
             f"{self._name}: the decoder crashed at second {self._second:.1f} while "
-            f"{self._doing} ({why}); re-encode the file or read it up to there"
+            f"{self._doing} ({why}); {remedy}"
         )
 
 

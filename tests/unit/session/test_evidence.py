@@ -71,3 +71,8 @@ def test_top_frames_come_in_order_of_time() -> None:
     mass = np.array([0.0, 3, 2, 0, 0, 5, 0, 1])
     assert top_frames(mass, 3, min_gap=2) == [1, 5, 7]
     assert top_frames(mass, 3, min_gap=1) == [1, 2, 5]
+
+
+def test_no_span_goes_beyond_the_end_of_the_video() -> None:
+    spans = find_spans([0.1, 0.9], [0.0, 50.0], frame_seconds=50.0, end_seconds=60.0)
+    assert spans[0].end_seconds == 60.0
