@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, is_debug = _take_debug(arguments)
     try:
         code = _dispatch(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by `>&-`
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # `hour-llava info x | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -109,6 +109,8 @@ def _check_words(
         raise QuestionError(f"--max-new-tokens {max_new_tokens}: an answer needs at least 1")
     if picture is not None:
         check_picture_path(picture)
+        if picture.resolve() == video.resolve():
+            raise QuestionError(f"--evidence {picture} is the video itself; name another file")
     if not is_memory_file(video):
         check_path(video)
 
