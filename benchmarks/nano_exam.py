@@ -33,8 +33,11 @@ from hour_llava.world.exam import (
     ExamAnswer,
     ExamResult,
     ExamVideo,
+    Outcome,
+    add_up,
     decayed_seconds,
     exam,
+    is_same_answer,
     oracle_coverage,
     uniform_seconds,
 )
@@ -282,12 +285,13 @@ def coverage(seconds: int, num_videos: int, max_kept_frames: int) -> dict[str, d
 
 
 def files(
-    assistant: Any, seconds: int, num_videos: int, clips: Path | None
+    assistant: Any, seconds: int, num_videos: int, clips: Path | None, first: int
 ) -> dict[str, ExamResult]:
     """Ask of mp4 files, each alone in an empty folder, through the public interface."""
 
     def videos() -> Iterator[ExamVideo[Answers]]:
-        for number, timeline in enumerate(_timelines(seconds, num_videos, offset=500_000)):
+        timelines = _timelines(seconds, num_videos, offset=500_000 + first)
+        for number, timeline in enumerate(timelines, first):
             kind = REENCODED[number] if number < len(REENCODED) else {}
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "video.mp4"
@@ -343,6 +347,25 @@ def record(result: ExamResult) -> dict[str, Any]:
     return record
 
 
+def outcomes_of(known: dict[str, Any]) -> list[Outcome]:
+    """Read back what `record` kept of outcomes."""
+    return [
+        Outcome(
+            video=video,
+            question_id="",
+            family=family,
+            format=format,
+            is_unseen=bool(is_unseen),
+            expected=expected,
+            answered=answered,
+            is_right=is_same_answer(answered, expected),
+            is_near=is_near,
+            is_right_by_peak=None,
+        )
+        for video, family, format, is_unseen, expected, answered, is_near in known["outcomes"]
+    ]
+
+
 def stamp_of(command: str, started: float) -> dict[str, Any]:
     """Say when, with which code and at what cost a part was run."""
     commit = subprocess.run(
@@ -362,6 +385,7 @@ def main(
     videos: int,
     model: str = "nano",
     clips: Path | None = None,
+    first: int = 0,
 ) -> None:
     """Run one part of the exam.
 
@@ -371,18 +395,21 @@ def main(
         videos: how many.
         model: name or folder.
         clips: where mp4 files are kept between runs (default: nowhere).
+        first: number of the first file; the results of files that come before it are kept.
     """
     torch.set_num_threads(1)
     started = time.process_time()
     assistant = hour_llava.load(model)
     if part == "files":
-        results = files(assistant, seconds, videos, clips)
+        results = files(assistant, seconds, videos, clips, first)
     else:
         results = (mass if part == "mass" else swaps)(Reader(assistant), seconds, videos)
     command = f"nano_exam.py {part} --seconds {seconds} --videos {videos}"
     stamp = stamp_of(command, started)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name, result in results.items():
+        if first:
+            result = add_up([*outcomes_of(known[f"{part}/{name}/{seconds}"]), *result.outcomes])
         known[f"{part}/{name}/{seconds}"] = stamp | record(result)
         print(f"{part} {name}, {seconds} s\n{result.to_markdown()}", flush=True)
     if part == "swaps":
