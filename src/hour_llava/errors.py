@@ -1,17 +1,17 @@
 """The errors that users see, each one line: what, which file, why, what to do.
 
-    HourLlavaError
-    ├── VideoError (ValueError)            a video that cannot be read
-    │   ├── VideoNotFoundError             no such file, a folder, a URL, no permission
-    │   ├── NoVideoStreamError             audio only, a text file, cover art only
-    │   ├── BrokenVideoError               zero bytes, no index, nothing decodable
-    │   └── DecoderHungError               no frame and no progress for the watchdog's seconds
-    ├── MemoryFileError (ValueError)       an .hlm that is corrupt, truncated, foreign or newer
-    ├── CheckpointError (ValueError)       missing or extra keys, wrong shapes, another model
-    │   └── ModelNotFoundError             no built-in, folder or reachable hub id of that name
-    ├── QuestionError (ValueError)         empty, or longer than the model can read
-    ├── TokenCountError (ValueError)       processor and model disagree; both numbers are named
-    └── ResourceError (RuntimeError)       disk full, out of memory, a budget too small
+HourLlavaError
+├── VideoError (ValueError)            a video that cannot be read
+│   ├── VideoNotFoundError             no such file, a folder, a URL, no permission
+│   ├── NoVideoStreamError             audio only, a text file, cover art only
+│   ├── BrokenVideoError               zero bytes, no index, nothing decodable
+│   └── DecoderHungError               no frame and no progress for the watchdog's seconds
+├── MemoryFileError (ValueError)       an .hlm that is corrupt, truncated, foreign or newer
+├── CheckpointError (ValueError)       missing or extra keys, wrong shapes, another model
+│   └── ModelNotFoundError             no built-in, folder or reachable hub id of that name
+├── QuestionError (ValueError)         empty, or longer than the model can read
+├── TokenCountError (ValueError)       processor and model disagree; both numbers are named
+└── ResourceError (RuntimeError)       disk full, out of memory, a budget too small
 """
 
 from __future__ import annotations

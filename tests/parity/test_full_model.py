@@ -1,4 +1,4 @@
-"""The whole model against the released code: embeddings, logits, losses, gradients, continuations."""
+"""The whole model against the released code, from embeddings to gradients and continuations."""
 
 from __future__ import annotations
 
