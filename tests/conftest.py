@@ -6,6 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same every time", derandomize=True)
+settings.load_profile("same every time")
 
 # A suite started in the background inherits "ignore Ctrl-C", and so would the processes it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

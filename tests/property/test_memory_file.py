@@ -60,7 +60,8 @@ def test_cut_anywhere_saved_and_joined_a_memory_is_itself(
         joined = MemoryRepository.concatenate(parts)
         assert torch.equal(joined.features_FPD, memory.features_FPD)
         assert torch.equal(joined.times_F, memory.times_F)
-        a, b = sorted(data.draw(st.tuples(st.floats(0, 150), st.floats(0, 150))))
+        second = st.floats(0, 150, allow_subnormal=False)  # torch may flush them to zero
+        a, b = sorted(data.draw(st.tuples(second, second)))
         inside = ((memory.times_F >= a) & (memory.times_F < b)).nonzero()[:, 0]
         if len(inside):
             cropped = opened.crop(a, b)
