@@ -21,7 +21,7 @@ setup: .venv/ready  ## Make .venv with the exact versions of constraints.txt
 	touch $@
 
 demo: .venv/ready  ## Render an hour, remember it, ask five questions of it (SEED=7)
-	OMP_NUM_THREADS=2 $(BIN)/python -m hour_llava.demo --seed $(SEED)
+	$(BIN)/python -m hour_llava.demo --seed $(SEED)
 
 test: .venv/ready  ## Run the test suite (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2
