@@ -42,7 +42,7 @@ def confidences(
             max_new_tokens=6,
         )
         words = output[0, ids.shape[1] :]
-        said.append(composer.tokenizer.decode(words, skip_special_tokens=True).strip())
+        said.append(str(composer.tokenizer.decode(words, skip_special_tokens=True)).strip())
     told = composer.compose([features], [questions], answers=said)
     right = [text == question.answer for text, question in zip(said, questions, strict=True)]
     return _mean_probability(model, told), torch.tensor(right)
