@@ -5,7 +5,7 @@ index there is also its rotary position. Forgetting picks a quarter of the cells
 (spatial) and a quarter of the frames (temporal); everything here returns indices, never tokens.
 
 Letters: F frames, P cells a frame, D hidden, n kept.
-Source: arXiv 2506.05332, section 3.2 and table 7.
+Source: arXiv 2506.05332 (forgetting).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def keyframes(features_FD: Tensor, num_kept: int, *, num_neighbours: int = 8) ->
         num_kept: how many frames to pick.
         num_neighbours: how many frames around each it is compared with (fewer in short videos).
 
-    Source: arXiv 2506.05332, section 3.2 (keyframe, K = 8).
+    Source: arXiv 2506.05332 (forgetting: keyframe, K = 8).
     """
     num_frames = features_FD.shape[0]
     _require_frames(num_frames)

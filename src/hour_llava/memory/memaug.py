@@ -5,7 +5,7 @@ keys and values, and a memory too large for the working set is read in chunks, m
 
 Letters: N packed queries, M memory tokens, m tokens of a chunk, B items of a batch, n queries an
 item, D hidden, H heads, K kv heads, G = H / K, E head size.
-Source: arXiv 2506.05332, section 3.3. As released: post-norm, biases everywhere, no dropout, no
+Source: arXiv 2506.05332 (MemAug). As released: post-norm, biases everywhere, no dropout, no
 norm on the memory, rotary positions on the first half of each head. Different: one packed call.
 """
 

@@ -4,7 +4,7 @@ Holds the pooled features of the vision tower (before the projector), one exact 
 what they were made from. Opened from a file, features stay on disk until they are asked for.
 
 Letters: F frames, P tokens a frame, D feature size.
-Source: arXiv 2506.05332, section 3.1. Different: kept on disk, and shared by all questions.
+Source: arXiv 2506.05332 (memory repository). Different: kept on disk, and shared by all questions.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ A forward pass does what of this its inputs ask for; `generate` does the memory'
 
 Letters: B batch, F frames, P cells a frame, C tower channels, D hidden, L sequence, N packed
 queries, S kept visual tokens of all rows, V videos of a batch.
-Source: arXiv 2506.05332, section 3.
+Source: arXiv 2506.05332.
 """
 
 from __future__ import annotations

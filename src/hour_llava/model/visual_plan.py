@@ -119,7 +119,7 @@ def plan_video(
         max_kept_frames: a tighter cap than the settings'.
         kept_frames: frames chosen by content (keyframe, question); None for uniform and random.
 
-    Source: arXiv 2506.05332, section 3.2. As released, cells are drawn for every memory frame
+    Source: arXiv 2506.05332 (forgetting). As released, cells are drawn for every memory frame
     before the temporal choice.
     """
     side, spatial = settings.pool_size, settings.spatial_forgetting
