@@ -25,10 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OUTCOMES] = defaultdict(list)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the test that counts the cases behind all others."""
+    """Keep the cases in one xdist worker, and the test that counts them behind all others."""
     items.sort(key=lambda item: item.name == "test_every_recorded_case_was_run")
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.xdist_group("parity"))
 
 
 @pytest.hookimpl(hookwrapper=True)
