@@ -13,12 +13,16 @@ setup: .venv/ready  ## Make .venv with the exact versions of constraints.txt
 
 # torch goes in first and plainly: a range in the same call would fetch gigabytes of CUDA packages.
 .venv/ready: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@echo "setup: making .venv with the exact versions of constraints.txt: some minutes, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setup: 1 of 2, torch, the largest"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@echo "setup: 2 of 2, the other packages and hour-llava itself"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@touch $@
+	@echo "setup: done; next: make demo"
 
 demo: .venv/ready  ## Render an hour, remember it, ask five questions of it (SEED=7)
 	$(BIN)/python -m hour_llava.demo --seed $(SEED)
