@@ -147,26 +147,36 @@ class ChildDecode:
         return message
 
     def _read_message(self) -> dict[str, Any]:
-        begin, spent = time.monotonic(), cpu_seconds(self._process.pid)
-        patience = self._timeout_seconds
+        """Read one line; what the child is doing is looked at only when it has been silent long."""
+        begin = time.monotonic()
+        half, patience = self._timeout_seconds / 2, self._timeout_seconds
+        deadline = begin + half
+        spent: float | None = None  # the child's CPU seconds when half of the timeout was over
         while b"\n" not in self._buffer:
-            if not self._selector.select(max(0.0, begin + patience - time.monotonic())):
-                if patience < STARVED_PATIENCE * self._timeout_seconds and is_starved(
-                    self._process.pid, spent, patience
-                ):
-                    patience += self._timeout_seconds
-                    continue
-                raise DecoderHungError(
-                    f"{self._name}: no frame and no progress for {self._timeout_seconds:g} s at "
-                    f"second {self._second:.1f} while {self._doing}; the decoder was stopped; "
-                    "re-encode the file or read it up to there"
-                )
-            chunk = os.read(self._stdout, READ_BYTES)
-            if not chunk:
-                raise self._crash()
-            self._buffer += chunk
+            if self._selector.select(max(0.0, deadline - time.monotonic())):
+                chunk = os.read(self._stdout, READ_BYTES)
+                if not chunk:
+                    raise self._crash()
+                self._buffer += chunk
+            elif spent is None:
+                spent = cpu_seconds(self._process.pid)
+                deadline = begin + patience
+            elif patience < STARVED_PATIENCE * self._timeout_seconds and is_starved(
+                self._process.pid, spent, patience - half
+            ):
+                patience += self._timeout_seconds
+                deadline = begin + patience
+            else:
+                raise self._silence()
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
+
+    def _silence(self) -> DecoderHungError:
+        return DecoderHungError(
+            f"{self._name}: no frame and no progress for {self._timeout_seconds:g} s at "
+            f"second {self._second:.1f} while {self._doing}; the decoder was stopped; "
+            "re-encode the file or read it up to there"
+        )
 
     def _crash(self) -> BrokenVideoError:
         code = self._process.wait()

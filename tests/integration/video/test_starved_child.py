@@ -5,7 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import Any
 
+import pytest
+
+from hour_llava.errors import DecoderHungError
+from hour_llava.video import isolation, read_frames
 from hour_llava.video.isolation import cpu_seconds, is_starved
 
 
@@ -30,3 +35,24 @@ def test_a_process_that_is_gone_is_not_starved() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert not is_starved(process.pid, 0.0, 10.0)
+
+
+def test_a_child_that_speaks_is_never_looked_at(
+    corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(isolation, "cpu_seconds", lambda pid: looks.append(pid) or 0.0)
+    with read_frames(corpus["h264_mp4"].path, fps=10, timeout_seconds=120.0) as reader:
+        assert len(list(reader)) == 60
+    assert looks == []
+
+
+def test_a_silent_child_is_looked_at_when_half_of_the_timeout_is_over(
+    corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(isolation, "cpu_seconds", lambda pid: looks.append(pid) or 0.0)
+    stuck = (sys.executable, "-c", "import time; time.sleep(600)")
+    with pytest.raises(DecoderHungError):
+        read_frames(corpus["h264_mp4"].path, worker=stuck, timeout_seconds=0.4)
+    assert len(looks) == 1
