@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from hour_llava.video.sampling import MAX_FPS, MIN_FPS
+
 _UNITS = {
     "": 1,
     "B": 1,
@@ -47,17 +49,19 @@ def parse_bytes(text: str) -> int:
 
 
 def parse_rate(text: str) -> float:
-    """Return a positive, finite number of frames a second.
+    """Return a number of frames a second that videos can be read at.
 
     Raises:
-        ValueError: no number, or not above zero.
+        ValueError: no number, or out of range; the range is named.
     """
     try:
         rate = float(text)
     except ValueError:
         rate = math.nan
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"{text!r} is no rate; write frames a second above 0, for example 1")
+    if not MIN_FPS <= rate <= MAX_FPS:
+        raise ValueError(
+            f"{text!r} is no rate; write {MIN_FPS:g} to {MAX_FPS:g} frames a second, for example 1"
+        )
     return rate
 
 

@@ -79,7 +79,7 @@ def read_frames(
 
     Args:
         path: A local file.
-        fps: Ticks a second, of any size: 1/60 is one a minute, 60 may show frames twice.
+        fps: Ticks a second, 1e-6 to 1000: 1/60 is one a minute, 60 may show frames twice.
         start_seconds: Time of tick 0 after the first presented frame; None is 0.
         end_seconds: No tick at or after this time.
         first_index: Resume at this tick; what lies before its GOP is not decoded.

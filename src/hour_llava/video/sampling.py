@@ -17,6 +17,8 @@ from hour_llava.errors import VideoError
 from hour_llava.schema import Sampling
 
 MAX_DENOMINATOR = 1_000_000
+# One tick in eleven days, and faster than any camera whose files are ordinary videos.
+MIN_FPS, MAX_FPS = 1 / MAX_DENOMINATOR, 1000.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,12 +40,12 @@ def make_ticks(sampling: Sampling, *, last_seconds: Fraction, duration_seconds: 
     frame's own duration still gets one tick.
 
     Args:
-        sampling: The rate, any positive number, and the crop; the end is not included.
+        sampling: The rate, MIN_FPS to MAX_FPS, and the crop; the end is not included.
         last_seconds: Time of the last presented frame after the first one.
         duration_seconds: `last_seconds` plus the duration of that frame.
 
     Raises:
-        VideoError: A rate that is not positive, or a crop that holds no time of the video.
+        VideoError: A rate out of range, or a crop that holds no time of the video.
     """
     fps, start, end = check_sampling(sampling)
     if start >= duration_seconds:
@@ -64,8 +66,10 @@ def check_sampling(sampling: Sampling) -> tuple[Fraction, Fraction, Fraction | N
         VideoError: The rate or a time is out of range.
     """
     start, end = sampling.start_seconds or 0.0, sampling.end_seconds
-    if not (math.isfinite(sampling.fps) and sampling.fps >= 1 / MAX_DENOMINATOR):
-        raise VideoError(f"fps is {sampling.fps}; choose a positive number of frames a second")
+    if not MIN_FPS <= sampling.fps <= MAX_FPS:
+        raise VideoError(
+            f"fps is {sampling.fps:g}; choose {MIN_FPS:g} to {MAX_FPS:g} frames a second"
+        )
     if not (math.isfinite(start) and start >= 0):
         raise VideoError(f"start is {start} s; choose a time of at least 0 s")
     if end is not None and not (math.isfinite(end) and end > start):

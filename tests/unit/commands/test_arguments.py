@@ -36,10 +36,10 @@ def test_other_sizes_are_refused(text: str) -> None:
         parse_bytes(text)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", ""])
-def test_rates_are_positive(text: str) -> None:
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast", "", "1e9", "1e-9"])
+def test_rates_outside_the_range_are_refused_with_it(text: str) -> None:
     assert parse_rate("0.5") == 0.5
-    with pytest.raises(ValueError, match="no rate"):
+    with pytest.raises(ValueError, match=rf"{text!r} is no rate; write 1e-06 to 1000 frames"):
         parse_rate(text)
 
 
