@@ -1,12 +1,13 @@
-"""Which recorded cases there are, and whether each of them was read.
+"""Which recorded cases there are, and which of them have a test.
 
 The folder is HOUR_LLAVA_GOLDEN, or ../shared/golden beside the repository, or tests/golden.
+Cases are counted when tests are collected, which every xdist worker does in full; a skipped case
+fails at once.
 """
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -18,31 +19,29 @@ os.environ.setdefault(
     "HOUR_LLAVA_GOLDEN", str(SHARED if SHARED.is_dir() else HERE.parent / "golden")
 )
 
-OUTCOMES = pytest.StashKey[dict[str, list[str]]]()
+READ = pytest.StashKey[set[str]]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[OUTCOMES] = defaultdict(list)
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the cases in one xdist worker, and the test that counts them behind all others."""
-    items.sort(key=lambda item: item.name == "test_every_recorded_case_was_run")
-    for item in items:
-        if item.path.parent == HERE:
-            item.add_marker(pytest.mark.xdist_group("parity"))
+@pytest.hookimpl(tryfirst=True)  # before -k and -m take tests away
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note the case folders that tests read."""
+    config.stash[READ] = {folder.name for folder in map(_folder_of, items) if folder is not None}
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Turn a skipped case into a failure: what is on disk must be compared."""
     report = (yield).get_result()
-    folder = getattr(item, "callspec", None) and item.callspec.params.get("folder")
-    if folder is not None and (report.when == "call" or report.outcome != "passed"):
-        item.config.stash[OUTCOMES][Path(folder).name].append(report.outcome)
+    if report.outcome == "skipped" and _folder_of(item) is not None:
+        report.outcome = "failed"
+
+
+def _folder_of(item: pytest.Item) -> Path | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("folder") if callspec and item.path.parent == HERE else None
 
 
 @pytest.fixture
-def outcomes(request: pytest.FixtureRequest) -> dict[str, list[str]]:
-    """Give the outcomes so far of the tests of every case folder."""
-    return request.config.stash[OUTCOMES]
+def read_cases(request: pytest.FixtureRequest) -> set[str]:
+    """Give the names of the case folders that tests read."""
+    return request.config.stash[READ]
