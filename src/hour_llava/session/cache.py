@@ -57,6 +57,21 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
+def is_there(file: Path) -> bool:
+    """Say whether the cache holds a memory.
+
+    Raises:
+        ResourceError: its folder may not be searched.
+    """
+    try:
+        return file.exists()
+    except OSError as error:
+        raise ResourceError(
+            f"cannot read the cache folder {file.parent}: {error.strerror}; "
+            "set HOUR_LLAVA_CACHE to a folder of yours, or add --no-cache"
+        ) from error
+
+
 @contextmanager
 def only_one_process(path: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold the lock of one memory; the system frees it when a process dies, however it dies.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -19,12 +19,19 @@ import torch
 from torch import Tensor
 
 from hour_llava.errors import MemoryFileError
+from hour_llava.memory.file import REMAKE
 from hour_llava.memory.header import MemoryHeader
 from hour_llava.memory.repository import MemoryRepository
 from hour_llava.memory.writer import MemoryFileWriter
 from hour_llava.schema import DamagedSpan, Sampling, VideoInfo
 from hour_llava.session.answer import Progress, ProgressCallback
-from hour_llava.session.cache import cache_folder, memory_key, only_one_process, prepare_folder
+from hour_llava.session.cache import (
+    cache_folder,
+    is_there,
+    memory_key,
+    only_one_process,
+    prepare_folder,
+)
 from hour_llava.session.encoder import FrameEncoder
 from hour_llava.session.thumbnails import encode_thumbnail, thumbnail_stride
 from hour_llava.video import FrameReader, VideoFrame, read_frames
@@ -127,12 +134,12 @@ def remember_video(
             tower_digest=header.tower_digest,
         )
         file = folder / f"{key}.hlm"
-        memory = _open_sound(file, header, run)
+        memory = _open_sound(file, header)
         if memory is None:
             prepare_folder(folder)
             waiting = f"another process is remembering {path.name}; waiting for it"
             with only_one_process(file, on_wait=lambda: run.say(waiting)):
-                memory = _open_sound(file, header, run)
+                memory = _open_sound(file, header, on_broken=run.say)
                 if memory is None:
                     _write(file, reader, path, header, run)
                     return _remembered(MemoryRepository.open(file), path, run)
@@ -163,15 +170,23 @@ def _header(info: VideoInfo, sampling: Sampling, encoder: FrameEncoder, model: s
     )
 
 
-def _open_sound(file: Path, header: MemoryHeader, run: _Run) -> MemoryRepository | None:
-    """Open a kept memory if every byte is as it was written; else say that it is made again."""
-    if not file.exists():
+def _open_sound(
+    file: Path, header: MemoryHeader, *, on_broken: Callable[[str], None] | None = None
+) -> MemoryRepository | None:
+    """Open a kept memory if every byte is as it was written; else it will be made again.
+
+    Raises:
+        ResourceError: the cache folder cannot be read.
+    """
+    if not is_there(file):
         return None
     try:
         memory = MemoryRepository.open(file)
         verify_unless_huge(memory)
     except MemoryFileError as error:
-        run.say(f"the kept memory is unusable and is made again: {error}")
+        if on_broken is not None:
+            reason = str(error).removesuffix(f": {REMAKE}")
+            on_broken(f"the kept memory is broken and is made again: {reason}")
         return None
     return memory if memory.header.identity() == header.identity() else None
 

@@ -13,6 +13,7 @@ from hour_llava.errors import ResourceError
 from hour_llava.schema import Sampling
 from hour_llava.session.cache import (
     cache_folder,
+    is_there,
     memory_key,
     only_one_process,
     prepare_folder,
@@ -84,3 +85,10 @@ def test_a_free_lock_is_taken_without_a_word(tmp_path: Path) -> None:
     with only_one_process(tmp_path / "a.hlm", on_wait=lambda: pytest.fail("waited")):
         pass
     assert begin <= time.monotonic()
+
+
+def test_a_cache_folder_that_cannot_be_searched_is_one_clear_error(tmp_path: Path) -> None:
+    file = tmp_path / ("x" * 300) / "memories" / "key.hlm"  # the system refuses such a name
+    with pytest.raises(ResourceError, match=r"cannot read the cache folder .*HOUR_LLAVA_CACHE"):
+        is_there(file)
+    assert not is_there(tmp_path / "none.hlm")
