@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
+from hour_llava.commands.terminal import PROGRAM, say
 from hour_llava.errors import HourLlavaError
 
-PROGRAM = "hour-llava"
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 # verb -> (module:function, what it does); `hour-llava --help` prints it, so it imports nothing
@@ -54,12 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return EXIT_INTERRUPTED
     except Exception as error:
         if is_debug:
             raise
-        _say(f"error: {describe_error(error)}")
+        say(f"error: {describe_error(error)}")
         return EXIT_ERROR
 
 
@@ -105,7 +105,7 @@ def _dispatch(arguments: list[str]) -> int:
         return EXIT_DONE
     found = _find_verb(arguments)
     if found is None:
-        _say(f"error: {_unknown_verb(arguments)}")
+        say(f"error: {_unknown_verb(arguments)}")
         return EXIT_USAGE
     verb, rest = found
     return _run_verb(verb, rest)
@@ -180,10 +180,6 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("hour-llava")
-
-
-def _say(text: str) -> None:
-    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

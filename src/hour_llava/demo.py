@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from hour_llava.commands.progress import readable_bytes, say, watch
+from hour_llava.commands.progress import readable_bytes, watch
+from hour_llava.commands.terminal import say
 from hour_llava.world.make import make_world
 from hour_llava.world.questions import Question
 

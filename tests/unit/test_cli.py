@@ -65,6 +65,7 @@ def test_half_a_verb_names_its_second_words(capsys: pytest.CaptureFixture[str]) 
     ("error", "code", "expected"),
     [
         (QuestionError("the question\nis empty"), 1, "error: the question is empty\n"),
+        (QuestionError("no \x1b[31mred\udcff"), 1, r"error: no \x1b[31mred\udcff"),
         (KeyboardInterrupt(), 130, "hour-llava: interrupted\n"),
         (MemoryError(), 1, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), 1, "--max-memory"),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from hour_llava.commands.arguments import NumBytes, Rate, Seconds
-from hour_llava.commands.progress import readable_bytes, say, say_damage, watch
+from hour_llava.commands.progress import readable_bytes, say_damage, watch
+from hour_llava.commands.terminal import say
 from hour_llava.errors import QuestionError
 
 if TYPE_CHECKING:

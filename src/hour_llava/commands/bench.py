@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from hour_llava.commands.progress import say
+from hour_llava.commands.terminal import say
 
 if TYPE_CHECKING:
     from hour_llava.memory.repository import MemoryRepository

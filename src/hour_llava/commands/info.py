@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from hour_llava.commands.progress import readable_bytes
+from hour_llava.commands.terminal import printable
 
 
 def info(
@@ -74,4 +75,4 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"{span['reason']}"
         for span in facts["damage"]
     ]
-    return lines
+    return [printable(line) for line in lines]

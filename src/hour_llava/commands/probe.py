@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from hour_llava.commands.terminal import printable
 from hour_llava.schema import VideoInfo
 from hour_llava.video import probe as probe_video
 
@@ -50,4 +51,4 @@ def _lines(info: VideoInfo) -> list[str]:
         ("damage", f"{span.start_seconds:.2f} s to {span.end_seconds:.2f} s: {span.reason}")
         for span in info.damage
     ] or [("damage", "none in the packets")]
-    return [f"{name:<11}{value}" for name, value in rows]
+    return [f"{name:<11}{printable(value)}" for name, value in rows]

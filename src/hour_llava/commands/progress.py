@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from hour_llava.commands.terminal import say
 from hour_llava.schema import DamagedSpan
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from hour_llava.session.answer import ProgressCallback
 
 _LONG_SECONDS = 20.0
-
-
-def say(text: str) -> None:
-    """Print one line on stderr."""
-    print(f"hour-llava: {text}", file=sys.stderr, flush=True)
 
 
 def say_damage(damage: Sequence[DamagedSpan]) -> None:

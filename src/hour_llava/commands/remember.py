@@ -8,7 +8,8 @@ from typing import Annotated
 import tyro
 
 from hour_llava.commands.arguments import Rate, Seconds
-from hour_llava.commands.progress import readable_bytes, say, say_damage, watch
+from hour_llava.commands.progress import readable_bytes, say_damage, watch
+from hour_llava.commands.terminal import say
 from hour_llava.errors import MemoryFileError
 
 

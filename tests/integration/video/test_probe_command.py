@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,3 +28,14 @@ def test_json_is_one_object_with_damage(corpus: Corpus, capsys: pytest.CaptureFi
     values = json.loads(capsys.readouterr().out)
     assert values["codec"] == "h264" and values["num_packets"] < 60
     assert "ends early" in values["damage"][0]["reason"]
+
+
+def test_a_name_of_odd_letters_stays_on_its_line(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "a\nduration   9 s\x1b[31m.mp4"
+    shutil.copy(corpus["rotated_90_mp4"].path, odd)
+    tyro.cli(probe, args=[str(odd)])
+    text = capsys.readouterr().out
+    assert r"a\nduration   9 s\x1b[31m.mp4" in text
+    assert len(text.splitlines()) == 12
