@@ -11,6 +11,10 @@ HourLlavaError
 │   └── ModelNotFoundError             no built-in, folder or reachable hub id of that name
 ├── QuestionError (ValueError)         empty, or longer than the model can read
 ├── TokenCountError (ValueError)       processor and model disagree; both numbers are named
+├── RecordError (ValueError)           a line of a dataset build that is no record of ours
+├── BuildError (ValueError)            a build folder, its settings or its release are not usable
+├── EndpointError (RuntimeError)       a model endpoint: wrong key, no model, no images, down
+├── BudgetError (RuntimeError)         --max-usd, --max-calls or --max-tokens is spent
 └── ResourceError (RuntimeError)       disk full, out of memory, a budget too small
 """
 
@@ -63,3 +67,19 @@ class TokenCountError(HourLlavaError, ValueError):
 
 class ResourceError(HourLlavaError, RuntimeError):
     """The machine has too little disk or memory; the message names the needed and the free size."""
+
+
+class RecordError(HourLlavaError, ValueError):
+    """A line of a dataset build is no record of ours, or of a newer version."""
+
+
+class BuildError(HourLlavaError, ValueError):
+    """A build folder, its settings or its release cannot be used as asked."""
+
+
+class EndpointError(HourLlavaError, RuntimeError):
+    """A model endpoint cannot serve: wrong key, unknown model, no images, not reachable."""
+
+
+class BudgetError(HourLlavaError, RuntimeError):
+    """What may be spent is spent; the message names the limit and the sum."""
