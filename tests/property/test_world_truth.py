@@ -103,6 +103,7 @@ def test_timelines_keep_the_rules_of_the_world(seconds: int, seed: int):
 
     taken: set[tuple[str, int]] = set()
     needle_seconds: set[int] = set()
+    story_seconds: dict[int, tuple[int, int]] = {}
     for thing in things:
         start, end = span(thing)
         assert 0 <= start < end <= seconds
@@ -111,13 +112,18 @@ def test_timelines_keep_the_rules_of_the_world(seconds: int, seed: int):
         taken |= cells
         if thing["role"] == "background":
             continue
+        assert sum(s["start_seconds"] < end and start < s["end_seconds"] for s in scenes) == 1
+        if thing["role"] in ("agent", "patient", "visitor", "performer"):
+            alike = {story_seconds.setdefault(s, (start, end)) for s in range(start, end)}
+            assert alike == {(start, end)}, "two parts of the story at once"
+            continue
         assert not needle_seconds & set(range(start, end))
         needle_seconds |= set(range(start, end))
-        assert sum(s["start_seconds"] < end and start < s["end_seconds"] for s in scenes) == 1
 
     roles = [thing["role"] for thing in things]
     rare = [thing["shape"] for thing in things if thing["role"] in ("flash", "actor")]
-    common = {thing["shape"] for thing in things if thing["role"] in ("ringed", "background")}
+    needles = ("flash", "actor", "digit")
+    common = {thing["shape"] for thing in things if thing["role"] not in needles}
     assert len(set(rare)) == len(rare)
     assert not set(rare) & common
     assert truth["absent_shape"] not in common | set(rare)
@@ -125,3 +131,7 @@ def test_timelines_keep_the_rules_of_the_world(seconds: int, seed: int):
     assert roles.count("digit") <= 3
     if seconds >= 60:
         assert (roles.count("flash"), roles.count("actor"), roles.count("ringed")) == (3, 1, 1)
+    if seconds >= 180:
+        story = {role: roles.count(role) for role in ("agent", "visitor", "performer")}
+        expected = (4, 4, 5) if seconds >= 600 else (3, 2, 4)
+        assert tuple(story.values()) == expected

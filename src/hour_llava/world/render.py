@@ -102,7 +102,7 @@ class Renderer:
         self._rim = max(1, round(2 * self._unit))
         self._cell_height, self._cell_width = height / 2, width / 2
         self._textures: dict[str, Frame] = {}
-        self._masks: dict[tuple[str, int, int], SpriteMask] = {}
+        self._masks: dict[tuple[str, int, int, str | None], SpriteMask] = {}
         self._rows = {
             name: np.tile(np.array(rgb, dtype=np.uint16), 2 * width)
             for name, rgb in COLOUR_RGB.items()
@@ -158,18 +158,18 @@ class Renderer:
         angle = round((pose.angle_degrees % 360) / 7.5)
         name = appearance.digit or appearance.shape
         assert name is not None
-        key = (name, height, angle)
+        key = (name, height, angle, appearance.pattern)
         if key not in self._masks:
             self._masks[key] = (
                 digit_mask(name, height, self._rim)
                 if appearance.digit
-                else shape_mask(name, height, angle * 7.5, self._rim)
+                else shape_mask(name, height, angle * 7.5, self._rim, appearance.pattern)
             )
         return self._masks[key]
 
     def _ring(self) -> SpriteMask:
         height = 2 * round(_RING_SCALE * self._cell_height / 2) - 2 * self._rim
-        key = ("ring", height, 0)
+        key = ("ring", height, 0, None)
         if key not in self._masks:
             self._masks[key] = ring_mask(height, self._rim)
         return self._masks[key]

@@ -147,21 +147,38 @@ def _reduce(mask_HW: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArra
     return np.asarray(image, dtype=np.uint16) * 256 // 255
 
 
-def _finish(canvas: Image.Image, height: int, rim: int) -> SpriteMask:
-    """Add the rim, stretch, reduce to `height` (+ rims) and express as coverage."""
+def _dark_parts(pattern: str, side: int) -> npt.NDArray[np.bool_]:
+    """Return which parts of a patterned sprite are as dark as its rim, (side, side)."""
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side
+    if pattern == "striped":
+        return (y * 5 + 0.3) % 1 < 0.4
+    row = np.floor(y * 5)
+    column = (x * 5 + 0.5 * (row % 2)) % 1 - 0.5
+    return column**2 + (y * 5 % 1 - 0.5) ** 2 < 0.12
+
+
+def _finish(canvas: Image.Image, height: int, rim: int, pattern: str | None = None) -> SpriteMask:
+    """Add rim and pattern, stretch, reduce to `height` (+ rims) and express as coverage."""
     radius = rim * _SUPERSAMPLING
-    padded = np.pad(np.asarray(canvas), radius)
+    drawn = np.asarray(canvas)
+    filled = drawn if pattern is None else np.where(_dark_parts(pattern, len(drawn)), 0, drawn)
     size = (round((height + 2 * rim) * STRETCH), height + 2 * rim)
-    fill_HW, both_HW = _reduce(padded, size), _reduce(_widen(padded, radius), size)
+    fill_HW = _reduce(np.pad(filled.astype(np.uint8), radius), size)
+    both_HW = _reduce(_widen(np.pad(drawn, radius), radius), size)
     parts = (fill_HW, both_HW - fill_HW, 256 - both_HW)
     fill3, rim3, rest3 = (np.repeat(part, 3, axis=1).astype(np.uint16) for part in parts)
     return SpriteMask(fill=fill3, rim=rim3, rest=rest3)
 
 
-def shape_mask(shape: str, height: int, angle_degrees: float, rim: int) -> SpriteMask:
-    """Draw a shape whose circle has the given height in pixels, turned clockwise."""
+def shape_mask(
+    shape: str, height: int, angle_degrees: float, rim: int, pattern: str | None = None
+) -> SpriteMask:
+    """Draw a shape whose circle has the given height in pixels, turned clockwise.
+
+    A pattern ("striped", "dotted") stays upright when the shape turns.
+    """
     side = height * _SUPERSAMPLING
-    return _finish(_draw_parts(_outline(shape), side, angle_degrees), height, rim)
+    return _finish(_draw_parts(_outline(shape), side, angle_degrees), height, rim, pattern)
 
 
 def digit_mask(digit: str, height: int, rim: int) -> SpriteMask:

@@ -12,6 +12,7 @@ from hour_llava.world.timeline import (
     DIGITS,
     SCENES,
     SHAPES,
+    STORY,
     Appearance,
     Timeline,
     attributes_per_second,
@@ -31,7 +32,8 @@ def test_the_bytes_of_a_known_seed_do_not_change():
     names = [scene.name for scene in timeline.scenes]
     assert names == ["night", "snow", "desert", "cave", "forest"]
     assert timeline.absent_shape == "heart"
-    assert len(timeline.appearances) == 61
+    assert sum(a.role not in STORY for a in timeline.appearances) == 61
+    assert sum(a.role in STORY for a in timeline.appearances) == 17
 
 
 def test_json_round_trip():
