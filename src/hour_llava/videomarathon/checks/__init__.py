@@ -1,0 +1,1 @@
+"""Quality rules: small pure functions that say of a row what is wrong with it, and why."""
