@@ -1,0 +1,1 @@
+"""Who answers a stage's requests: an endpoint, a truth file, or measured facts."""

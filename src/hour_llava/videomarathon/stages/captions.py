@@ -1,0 +1,29 @@
+"""Stub of the stage captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hour_llava.videomarathon.records import Record
+from hour_llava.videomarathon.stage import Stage, Tools, Unit
+
+
+def _parameters(settings: Any) -> Mapping[str, Any]:
+    return {}
+
+
+async def _run(unit: Unit, parameters: Mapping[str, Any], tools: Tools) -> list[Record]:
+    raise NotImplementedError
+
+
+STAGE = Stage(
+    name="captions",
+    version=1,
+    unit="clip",
+    needs=("ingest", "clips"),
+    parameters=_parameters,
+    prompts=("clip_caption",),
+    roles=("captioner",),
+    run=_run,
+)
