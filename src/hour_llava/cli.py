@@ -11,10 +11,11 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from hour_llava.commands.terminal import PROGRAM, say
+from hour_llava.commands.usage import UsageError, Verb, read_arguments
 from hour_llava.errors import HourLlavaError
 
 EXIT_DONE, EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -120,22 +121,16 @@ def _find_verb(arguments: list[str]) -> tuple[str, list[str]] | None:
 
 
 def _run_verb(verb: str, arguments: list[str]) -> int:
-    import tyro
-
     module_name, _, function_name = VERBS[verb][0].partition(":")
-    function: Callable[..., int | None] = getattr(
-        importlib.import_module(module_name), function_name
-    )
+    function: Verb = getattr(importlib.import_module(module_name), function_name)
     try:
-        code = tyro.cli(
-            function,
-            prog=f"{PROGRAM} {verb}",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except SystemExit as stop:  # tyro's own --help (0) and wrong usage (2)
-        return int(stop.code or 0)
-    return int(code or 0)
+        call = read_arguments(function, arguments, program=f"{PROGRAM} {verb}")
+    except SystemExit:  # --help was printed
+        return EXIT_DONE
+    except UsageError as error:
+        print(error, file=sys.stderr, flush=True)
+        return EXIT_USAGE
+    return int(call() or 0)
 
 
 def help_text() -> str:
