@@ -80,7 +80,7 @@ def ask(
     if json:
         print(json_format.dumps(as_json(answer, remembered)))
     else:
-        _print_answer(answer)
+        _print_answer(answer, remembered.memory.sampling.fps)
     if evidence is not None:
         from hour_llava.session.cache import is_memory_file
         from hour_llava.session.showing import draw_answer
@@ -146,12 +146,14 @@ def as_json(answer: Answer, remembered: Remembered) -> dict[str, Any]:
     }
 
 
-def _print_answer(answer: Answer) -> None:
-    from hour_llava.session.picture import clock
+def _print_answer(answer: Answer, fps: float) -> None:
+    from hour_llava.session.picture import clock, clock_digits
 
+    digits = clock_digits(fps)
     print(answer.text)
     for span in answer.evidence:
-        print(f"[{clock(span.start_seconds)}-{clock(span.end_seconds)}] {span.score:.0%}")
+        start, end = clock(span.start_seconds, digits), clock(span.end_seconds, digits)
+        print(f"[{start}-{end}] {span.score:.0%}")
 
 
 def _say_costs(assistant: Assistant, answer: Answer, remembered: Remembered) -> None:

@@ -51,17 +51,19 @@ def info(
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
-    from hour_llava.session.picture import clock
+    from hour_llava.session.picture import clock, clock_digits
 
     video = facts["video"]
     shape = f"{facts['num_frames']:,} frames x {facts['tokens_per_frame']} tokens"
     sampling = facts["sampling"]
+    digits = clock_digits(sampling["fps"])
+    first, last = (clock(facts[f"{end}_seconds"], digits) for end in ("first", "last"))
     lines = [
         f"file      {facts['path']}: sound",
         f"memory    {shape} x {facts['feature_size']} {facts['dtype']}, "
         f"{readable_bytes(facts['num_bytes'])}, {facts['num_thumbnails']} thumbnails",
-        f"time      {clock(facts['first_seconds'])} to {clock(facts['last_seconds'])} of "
-        f"{facts['duration_seconds']:.1f} s, {sampling['fps']:g} frames a second",
+        f"time      {first} to {last} of {facts['duration_seconds']:.1f} s, "
+        f"{sampling['fps']:g} frames a second",
         f"made by   {facts['model'] or 'unknown'} (tower {facts['tower_digest'][:12]})",
     ]
     if video is not None:
@@ -71,8 +73,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"{video['duration_seconds']:.1f} s",
         )
     lines += [
-        f"damaged   {clock(span['start_seconds'])} to {clock(span['end_seconds'])}: "
-        f"{span['reason']}"
+        f"damaged   {clock(span['start_seconds'], digits)} to "
+        f"{clock(span['end_seconds'], digits)}: {span['reason']}"
         for span in facts["damage"]
     ]
     return [printable(line) for line in lines]

@@ -28,11 +28,19 @@ _FORMATS = (".png", ".jpg", ".svg", ".pdf")
 MAX_THUMBNAILS = 5
 
 
-def clock(seconds: float) -> str:
-    """Return seconds as mm:ss, or h:mm:ss from an hour on."""
-    minutes, rest = divmod(int(seconds), 60)
+def clock(seconds: float, digits: int = 0) -> str:
+    """Return seconds as mm:ss, or h:mm:ss from an hour on, with so many digits of a second."""
+    whole, part = divmod(math.floor(seconds * 10**digits + 1e-6), 10**digits)
+    minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+    fraction = f".{part:0{digits}}" if digits else ""
+    start = f"{hours}:{minutes:02}" if hours else f"{minutes:02}"
+    return f"{start}:{rest:02}{fraction}"
+
+
+def clock_digits(fps: float) -> int:
+    """Return how many digits of a second tell neighbouring frames apart: 0 up to one a second."""
+    return max(0, math.ceil(math.log10(fps)))
 
 
 def check_picture_path(path: Path) -> None:
@@ -62,6 +70,7 @@ def draw_evidence(
     spans: Sequence[Evidence],
     thumbnails: Sequence[tuple[float, np.ndarray]] = (),
     note: str = "",
+    digits: int = 0,
 ) -> Path:
     """Write the picture: question and answer, the timeline of mass, thumbnails of its peaks.
 
@@ -74,6 +83,7 @@ def draw_evidence(
         spans: the stretches to mark.
         thumbnails: (seconds, RGB uint8 image) of the strongest moments, at most five.
         note: a small line below, for example the model's name.
+        digits: of a second, in the thumbnails' times.
 
     Returns:
         The path that was written.
@@ -94,7 +104,7 @@ def draw_evidence(
     bottom, height = (0.52, 0.23) if shown else (0.18, 0.52)
     timeline = figure.add_axes((_LEFT, bottom, _RIGHT - _LEFT, height))
     _draw_timeline(timeline, mass_F, times_F, spans)
-    _draw_thumbnails(figure, timeline, shown, spans)
+    _draw_thumbnails(figure, timeline, shown, spans, digits)
     figure.text(_RIGHT, 0.015, note, ha="right", color=_PALE, fontsize=8)
     _save(figure, path)
     return path
@@ -167,6 +177,7 @@ def _draw_thumbnails(
     timeline: Axes,
     thumbnails: Sequence[tuple[float, np.ndarray]],
     spans: Sequence[Evidence],
+    digits: int,
 ) -> None:
     """Show the moments below, each tied to its place; those inside a span in the span's colour."""
     from matplotlib.patches import ConnectionPatch
@@ -178,7 +189,7 @@ def _draw_thumbnails(
         axes = figure.add_axes((left + number * (width + gap), 0.07, width, 0.315), anchor="N")
         axes.imshow(image)
         axes.set(xticks=[], yticks=[])
-        axes.set_xlabel(clock(seconds), color=_INK, fontsize=10.5)
+        axes.set_xlabel(clock(seconds, digits), color=_INK, fontsize=10.5)
         is_inside = any(span.start_seconds <= seconds < span.end_seconds for span in spans)
         colour = _ACCENT if is_inside else _PALE
         for spine in axes.spines.values():

@@ -7,7 +7,7 @@ from pathlib import Path
 from hour_llava.memory.repository import MemoryRepository
 from hour_llava.session.answer import Answer
 from hour_llava.session.evidence import top_frames
-from hour_llava.session.picture import MAX_THUMBNAILS, clock, draw_evidence
+from hour_llava.session.picture import MAX_THUMBNAILS, clock, clock_digits, draw_evidence
 from hour_llava.session.thumbnails import images_of_video, nearest_images
 
 # Moments read less than this share of the strongest one are not shown.
@@ -57,4 +57,5 @@ def draw_answer(
         thumbnails=images or nearest_images(memory.thumbnails, seconds),
         note=f"{answer.model}: {clock(memory.duration_seconds)} of video, "
         f"{answer.memory_tokens:,} memory tokens",
+        digits=clock_digits(memory.sampling.fps),
     )

@@ -10,7 +10,13 @@ from PIL import Image
 
 from hour_llava.errors import ResourceError
 from hour_llava.schema import Evidence
-from hour_llava.session.picture import _bin_by_maximum, _clock_ticks, clock, draw_evidence
+from hour_llava.session.picture import (
+    _bin_by_maximum,
+    _clock_ticks,
+    clock,
+    clock_digits,
+    draw_evidence,
+)
 
 SPAN = Evidence(start_seconds=3.0, end_seconds=5.0, score=0.8)
 
@@ -35,6 +41,25 @@ def draw(path: Path, num_frames: int = 60, **changes: object) -> Path:
 )
 def test_clock(seconds: float, expected: str) -> None:
     assert clock(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("fps", "seconds", "expected"),
+    [
+        (0.1, 12.5, "00:12"),
+        (1, 12.9963, "00:12"),
+        (2, 12.5, "00:12.5"),
+        (10, 59.9, "00:59.9"),
+        (30, 2 / 30, "00:00.06"),
+        (1000, 3600.003, "1:00:00.003"),
+    ],
+)
+def test_the_clock_tells_neighbouring_frames_apart(
+    fps: float, seconds: float, expected: str
+) -> None:
+    digits = clock_digits(fps)
+    assert clock(seconds, digits) == expected
+    assert clock(seconds + 1.001 / fps, digits) != expected
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 60, 3600])
