@@ -170,7 +170,9 @@ class RowSource(Protocol):
         ...
 
 
-def collect(build: RowSource, *, name: str = "this build", usage: Iterable[Usage] = ()) -> BuildStats:
+def collect(
+    build: RowSource, *, name: str = "this build", usage: Iterable[Usage] = ()
+) -> BuildStats:
     """Read a build's parts and count.
 
     Args:

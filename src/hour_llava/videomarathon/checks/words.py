@@ -1,0 +1,139 @@
+"""Words as the checks compare them: folded, stemmed lightly, without the small words.
+
+A stem is only good for saying that two words are the same one ("grows" and "growing", "knives" and
+"knife"); it is no dictionary form. English; other languages fall back to whole words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from hour_llava.videomarathon.checks.synonyms import SYNONYM_OF
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
+_CLAUSE_END = re.compile(r"[.!?;,:]\s+|\s+(?:while|whereas|but|and then)\s+|\n+")
+
+_SMALL_WORDS_TEXT = """
+    a an the this that these those there here it its it's he she they them him her his hers their
+    we you i me my your our is are was were be been being am do does did doing done has have had
+    having will would can could shall should may might must of in on at by for to from with into
+    onto over under as and or nor but if then than so such not no yes what which who whom whose
+    when where why how all any both each few more most other some own same only very just also too
+    about after before during until while again further once up down out off through between
+    because s t re ve ll d one ones thing things something someone
+"""
+SMALL_WORDS: frozenset[str] = frozenset(_SMALL_WORDS_TEXT.split())
+"""Words that say nothing of what is seen. Left and right, first and last are not among them."""
+
+_NEGATIONS: frozenset[str] = frozenset({"no", "not", "without", "never", "neither", "nor"})
+
+
+def fold(text: str) -> str:
+    """Return text in one case, one kind of quote, single spaces."""
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return " ".join(plain.split())
+
+
+def words_of(text: str) -> list[str]:
+    """List all words, folded, in order; "Tom's" gives "tom"."""
+    return [word.removesuffix("'s") for word in _WORD.findall(fold(text))]
+
+
+def stem(word: str) -> str:
+    """Return a word without its ending, and as the first of its synonyms.
+
+    >>> stem("growing") == stem("grows"), stem("couches") == stem("sofa")
+    (True, True)
+    """
+    for form in (word, _singular(word)):
+        if form in SYNONYM_OF:
+            return SYNONYM_OF[form]
+    cut = _cut(word)
+    return SYNONYM_OF.get(cut, cut)
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if re.search(r"(?:s|x|z|ch|sh)es$", word):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
+
+
+def _cut(word: str) -> str:
+    """Cut -s, -es, -ies, -ed, -ing, doubled consonants and a silent e."""
+    if len(word) <= 3 or not word.isalpha():
+        return word
+    word = _singular(word)
+    for ending in ("ing", "ed"):
+        base = word.removesuffix(ending)
+        if base != word and len(base) >= 3 and re.search("[aeiouy]", base):
+            word = base
+            if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
+                word = word[:-1]
+            break
+    if word.endswith("ves"):
+        word = word[:-3] + "f"
+    word = re.sub(r"(?:fe|v)$", "f", word)
+    word = word.removesuffix("e") if len(word) > 3 else word
+    return re.sub("i$", "y", word)
+
+
+def content_words(text: str) -> list[str]:
+    """List the stems of the words that say something, in order."""
+    return [stem(word) for word in words_of(text) if word not in SMALL_WORDS]
+
+
+def sentences_of(text: str) -> list[str]:
+    """Split a text into its sentences."""
+    return [part for part in _SENTENCE_END.split(text.strip()) if part.strip()]
+
+
+def clauses_of(text: str) -> list[str]:
+    """Split a text into sentences and their parts at commas, colons, "while" and "but"."""
+    return [part for part in _CLAUSE_END.split(text.strip() + " ") if part.strip()]
+
+
+def ngrams(words: list[str], size: int) -> set[tuple[str, ...]]:
+    """Return all runs of `size` words; a shorter text is one run."""
+    if not words:
+        return set()
+    return {tuple(words[i : i + size]) for i in range(max(1, len(words) - size + 1))}
+
+
+def jaccard(first: set[tuple[str, ...]], second: set[tuple[str, ...]]) -> float:
+    """Return shared over all; 0 for two empty sets."""
+    union = len(first | second)
+    return len(first & second) / union if union else 0.0
+
+
+def share_found(wanted: Iterable[str], known: Iterable[str]) -> float:
+    """Return which part of the stems is among the known ones; 1 for none wanted."""
+    stems = set(wanted)
+    return len(stems & set(known)) / len(stems) if stems else 1.0
+
+
+def mentions(text: str, term: str) -> bool:
+    """Say whether a text affirms a term: its words in a row, synonyms count, "no dog" does not."""
+    wanted = content_words(term)
+    return bool(wanted) and any(_affirms(clause, wanted) for clause in _affirmable(text))
+
+
+def _affirmable(text: str) -> Iterator[list[str]]:
+    for sentence in sentences_of(text):
+        yield words_of(sentence)
+
+
+def _affirms(words: list[str], wanted: list[str]) -> bool:
+    kept = [(i, stem(word)) for i, word in enumerate(words) if word not in SMALL_WORDS]
+    stems = [s for _, s in kept]
+    for at in range(len(stems) - len(wanted) + 1):
+        if stems[at : at + len(wanted)] != wanted:
+            continue
+        place = kept[at][0]
+        if not _NEGATIONS & set(words[max(0, place - 3) : place]):
+            return True
+    return False
