@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(out: Path, *, seed: int, seconds: int, model: str = "nano") -> list[Asked]:
     """Render, remember, ask; print the answers beside the truth, and what it cost."""
     from hour_llava.commands.loading import load_quietly
+    from hour_llava.session.options import RememberOptions
 
     shutil.rmtree(out / f"seed-{seed}", ignore_errors=True)
     folder = out / f"seed-{seed}"
@@ -80,7 +81,7 @@ def run(out: Path, *, seed: int, seconds: int, model: str = "nano") -> list[Aske
     with _timed(costs, "load the model"):
         assistant = load_quietly(model)
     with _timed(costs, WATCH), watch(video.name) as progress:
-        remembered = assistant.remember_with_report(video, progress=progress)
+        remembered = assistant.remember_with_report(video, RememberOptions(progress=progress))
     asked = [_ask(assistant, remembered, question) for question in choose(world.questions)]
     costs["answer one question (median)"] = sorted(item.seconds for item in asked)[len(asked) // 2]
     for number, item in enumerate(asked, start=1):

@@ -61,13 +61,15 @@ def ask(
         max_memory: bound on RAM, for example 2GB; a longer memory is read in chunks
     """
     from hour_llava.commands.loading import load_quietly
+    from hour_llava.session.options import RememberOptions
 
     _check_words(video, question, options, max_new_tokens, evidence)
     assistant = load_quietly(model, device=device, dtype=dtype)
     with watch(video.name) as progress:
-        remembered = assistant.open_or_remember(
-            video, fps=fps, start=start, end=end, progress=progress, use_cache=not no_cache
+        remembering = RememberOptions(
+            fps=fps, start=start, end=end, progress=progress, use_cache=not no_cache
         )
+        remembered = assistant.open_or_remember(video, remembering)
     answer = assistant.ask(
         remembered.memory,
         question,

@@ -40,6 +40,7 @@ def remember(
         end: watch up to here, seconds or mm:ss
     """
     from hour_llava.commands.loading import load_quietly
+    from hour_llava.session.options import RememberOptions
     from hour_llava.video.container import check_path
 
     check_path(video)
@@ -48,7 +49,7 @@ def remember(
     assistant = load_quietly(model, device=device, dtype=dtype)
     with watch(video.name) as progress:
         remembered = assistant.remember_with_report(
-            video, fps=fps, start=start, end=end, progress=progress
+            video, RememberOptions(fps=fps, start=start, end=end, progress=progress)
         )
     memory = remembered.memory
     if out is not None:

@@ -14,11 +14,11 @@ from hour_llava.memory.repository import MemoryRepository
 from hour_llava.model.checkpoints import BUILTIN, load_pretrained
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
-from hour_llava.schema import Sampling
-from hour_llava.session.answer import Answer, Progress, ProgressCallback
+from hour_llava.session.answer import Answer, ProgressCallback
 from hour_llava.session.answering import answer_question
 from hour_llava.session.cache import is_memory_file
 from hour_llava.session.encoder import FrameEncoder
+from hour_llava.session.options import RememberOptions
 from hour_llava.session.remembering import Remembered, remember_video, verify_unless_huge
 
 # Below this a model is run in float32 everywhere: it is quick anyway, and was measured so.
@@ -114,57 +114,41 @@ class Assistant:
             VideoError: the file cannot be read as a video.
             ResourceError: the disk is full, or the cache folder cannot be written.
         """
-        return self.remember_with_report(
-            path, fps=fps, start=start, end=end, progress=progress, use_cache=use_cache
-        ).memory
-
-    def remember_with_report(
-        self,
-        path: str | Path,
-        *,
-        fps: float = 1.0,
-        start: float | None = None,
-        end: float | None = None,
-        progress: ProgressCallback | None = None,
-        use_cache: bool = True,
-    ) -> Remembered:
-        """Do what `remember` does, and say what it cost."""
-        return remember_video(
-            Path(path),
-            self.encoder,
-            Sampling(fps=fps, start_seconds=start, end_seconds=end),
-            model=self.name,
-            progress=progress or _ignore,
+        options = RememberOptions(
+            fps=fps,
+            start=start,
+            end=end,
+            progress=progress or RememberOptions.progress,
             use_cache=use_cache,
         )
+        return self.remember_with_report(path, options).memory
+
+    def remember_with_report(
+        self, path: str | Path, options: RememberOptions | None = None
+    ) -> Remembered:
+        """Do what `remember` does, and say what it cost."""
+        options = options or RememberOptions()
+        return remember_video(Path(path), self.encoder, options, model=self.name)
 
     def open_or_remember(
-        self,
-        path: str | Path,
-        *,
-        fps: float = 1.0,
-        start: float | None = None,
-        end: float | None = None,
-        progress: ProgressCallback | None = None,
-        use_cache: bool = True,
+        self, path: str | Path, options: RememberOptions | None = None
     ) -> Remembered:
         """Open a memory file (.hlm), or remember a video; a memory is cropped to start and end.
 
         Raises:
             MemoryFileError: the memory file is broken, or another vision tower made it.
         """
+        options = options or RememberOptions()
         path = Path(path)
         if not is_memory_file(path):
-            return self.remember_with_report(
-                path, fps=fps, start=start, end=end, progress=progress, use_cache=use_cache
-            )
+            return self.remember_with_report(path, options)
         if not path.exists():
             raise VideoNotFoundError(f"{path}: no such file; check the name")
         memory = MemoryRepository.open(path)
         verify_unless_huge(memory)
         self.require_own_tower(memory)
-        if start is not None or end is not None:
-            memory = _crop(memory, path, start, end)
+        if options.start is not None or options.end is not None:
+            memory = _crop(memory, path, options.start, options.end)
         return Remembered(memory=memory, path=path, is_cached=True)
 
     def ask(
@@ -264,7 +248,3 @@ def _dtype(name: str | torch.dtype | None) -> torch.dtype | None:
     if name not in _DTYPES:
         raise ResourceError(f"dtype {name!r} is not known; take {', '.join(_DTYPES)}")
     return getattr(torch, name)
-
-
-def _ignore(_: Progress) -> None:
-    """Stand for a progress callback that nobody gave."""

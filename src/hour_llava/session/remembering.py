@@ -33,6 +33,7 @@ from hour_llava.session.cache import (
     prepare_folder,
 )
 from hour_llava.session.encoder import FrameEncoder
+from hour_llava.session.options import RememberOptions
 from hour_llava.session.thumbnails import encode_thumbnail, thumbnail_stride
 from hour_llava.video import FrameReader, VideoFrame, read_frames
 
@@ -95,36 +96,28 @@ class _Run:
 def remember_video(
     path: Path,
     encoder: FrameEncoder,
-    sampling: Sampling,
+    options: RememberOptions,
     *,
     model: str,
-    progress: ProgressCallback,
-    use_cache: bool = True,
 ) -> Remembered:
     """Find the memory of a video in the cache, or make it there.
 
     Args:
         path: the video.
         encoder: turns frames into features.
-        sampling: which frames.
+        options: which frames, who is told, and whether anything is kept.
         model: name written into the memory.
-        progress: is told what happens.
-        use_cache: False neither reads nor keeps anything.
 
     Raises:
         VideoError: the video cannot be read.
         ResourceError: the disk is full, or the cache folder cannot be written.
     """
-    run = _Run(encoder=encoder, progress=progress)
-    with read_frames(
-        path,
-        fps=sampling.fps,
-        start_seconds=sampling.start_seconds,
-        end_seconds=sampling.end_seconds,
-    ) as reader:
+    run = _Run(encoder=encoder, progress=options.progress)
+    sampling = options.sampling
+    with _read(path, sampling) as reader:
         run.num_frames = reader.num_frames
         header = _header(reader.info, sampling, encoder, model)
-        if not use_cache:
+        if not options.use_cache:
             memory = _write_aside(reader, path, header, run)
             return _remembered(memory, path, run)
         folder = cache_folder()
@@ -237,7 +230,7 @@ def _write(file: Path, reader: FrameReader, path: Path, header: MemoryHeader, ru
             damage = reader.damage
         elif first < run.num_frames:
             reader.close()
-            with _read_rest(path, header.sampling, first) as rest:
+            with _read(path, header.sampling, first) as rest:
                 _encode_all(rest, writer, damage_log, run)
                 damage = rest.damage
         else:
@@ -246,7 +239,7 @@ def _write(file: Path, reader: FrameReader, path: Path, header: MemoryHeader, ru
     damage_log.forget()
 
 
-def _read_rest(path: Path, sampling: Sampling, first: int) -> FrameReader:
+def _read(path: Path, sampling: Sampling, first: int = 0) -> FrameReader:
     return read_frames(
         path,
         fps=sampling.fps,

@@ -17,6 +17,7 @@ from hour_llava.errors import (
 )
 from hour_llava.memory import MemoryRepository
 from hour_llava.session import Assistant, builtin_models, load
+from hour_llava.session.options import RememberOptions
 
 QUESTION = "What colour is the star?"
 
@@ -190,10 +191,10 @@ def test_a_memory_file_is_cropped(
     assistant: Assistant, memory: MemoryRepository, tmp_path: Path
 ) -> None:
     memory.save(tmp_path / "m.hlm")
-    part = assistant.open_or_remember(tmp_path / "m.hlm", start=20, end=30).memory
+    part = assistant.open_or_remember(tmp_path / "m.hlm", RememberOptions(start=20, end=30)).memory
     assert part.times_F.tolist() == [float(second) for second in range(20, 30)]
     with pytest.raises(MemoryFileError, match="no frame between"):
-        assistant.open_or_remember(tmp_path / "m.hlm", start=900)
+        assistant.open_or_remember(tmp_path / "m.hlm", RememberOptions(start=900))
 
 
 def test_an_unknown_model_is_refused_and_the_built_in_ones_are_named() -> None:

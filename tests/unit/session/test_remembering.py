@@ -12,6 +12,7 @@ from hour_llava.errors import ResourceError, VideoError
 from hour_llava.memory import MemoryRepository
 from hour_llava.session import Assistant, Progress, remembering
 from hour_llava.session import encoder as encoder_module
+from hour_llava.session.options import RememberOptions
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ def test_a_renamed_copy_is_found_too(
 
 def test_another_sampling_is_another_memory(assistant: Assistant, minute_mp4: Path) -> None:
     assistant.remember(minute_mp4)
-    slower = assistant.remember_with_report(minute_mp4, fps=0.5)
-    part = assistant.remember_with_report(minute_mp4, start=10, end=20)
+    slower = assistant.remember_with_report(minute_mp4, RememberOptions(fps=0.5))
+    part = assistant.remember_with_report(minute_mp4, RememberOptions(start=10, end=20))
     assert not slower.is_cached
     assert slower.memory.num_frames == 30
     assert part.memory.times_F.tolist() == [float(second) for second in range(10, 20)]
@@ -83,7 +84,7 @@ def test_without_the_cache_nothing_is_kept(
     assistant: Assistant, minute_mp4: Path, cache: Path
 ) -> None:
     kept = assistant.remember(minute_mp4)
-    aside = assistant.remember_with_report(minute_mp4, use_cache=False)
+    aside = assistant.remember_with_report(minute_mp4, RememberOptions(use_cache=False))
     assert not aside.is_cached
     assert len(list(cache.glob("*.hlm"))) == 1
     torch.testing.assert_close(aside.memory.features_FPD, kept.features_FPD)
@@ -98,7 +99,7 @@ def test_an_interrupted_memory_is_resumed_and_is_the_same(
         assistant.remember(minute_mp4, progress=Interrupt(at=24))
     assert not list(cache.glob("*.hlm"))
     reports: list[Progress] = []
-    resumed = assistant.remember_with_report(minute_mp4, progress=reports.append)
+    resumed = assistant.remember_with_report(minute_mp4, RememberOptions(progress=reports.append))
     assert resumed.num_encoded == 60 - 24
     assert any("resuming" in (report.note or "") for report in reports)
     torch.testing.assert_close(resumed.memory.features_FPD, whole.features_FPD, rtol=0, atol=0)
@@ -129,7 +130,7 @@ def test_the_cost_is_told_once_a_batch_was_timed(assistant: Assistant, minute_mp
 
 
 def test_a_broken_memory_is_noticed_and_made_again(assistant: Assistant, minute_mp4: Path) -> None:
-    file = assistant.remember_with_report(minute_mp4, end=10).file
+    file = assistant.remember_with_report(minute_mp4, RememberOptions(end=10)).file
     assert file is not None
     good = file.read_bytes()
     flipped = bytearray(good)
@@ -137,7 +138,9 @@ def test_a_broken_memory_is_noticed_and_made_again(assistant: Assistant, minute_
     for broken in (good[:-100], flipped, b"hello" * 99, b""):
         file.write_bytes(broken)
         reports: list[Progress] = []
-        again = assistant.remember_with_report(minute_mp4, end=10, progress=reports.append)
+        again = assistant.remember_with_report(
+            minute_mp4, RememberOptions(end=10, progress=reports.append)
+        )
         assert not again.is_cached
         (note,) = [report.note for report in reports if report.note]
         assert "made again" in note
@@ -155,7 +158,7 @@ def test_two_towers_do_not_share_memories(
         next(other.model.model.vision_tower.parameters()).add_(1e-3)
     assert other.encoder.tower_digest != assistant.encoder.tower_digest
     assistant.remember(minute_mp4, end=5)
-    assert not other.remember_with_report(minute_mp4, end=5).is_cached
+    assert not other.remember_with_report(minute_mp4, RememberOptions(end=5)).is_cached
 
 
 def test_equal_weights_give_equal_tower_digests(assistant: Assistant, tiny_model: Path) -> None:

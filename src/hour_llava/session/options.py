@@ -1,0 +1,36 @@
+"""How a video is remembered: one record that everything on the way hands on. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hour_llava.schema import Sampling
+from hour_llava.session.answer import Progress, ProgressCallback
+
+
+def _ignore(_: Progress) -> None:
+    """Stand for a progress callback that nobody gave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RememberOptions:
+    """Which frames are watched, who is told how far it is, and whether anything is kept.
+
+    Args:
+        fps: frames a second to watch.
+        start: seconds, the video's own start by default.
+        end: seconds, the video's own end by default.
+        progress: is told how far it is, and what it will cost.
+        use_cache: False neither reads nor keeps anything on disk.
+    """
+
+    fps: float = 1.0
+    start: float | None = None
+    end: float | None = None
+    progress: ProgressCallback = _ignore
+    use_cache: bool = True
+
+    @property
+    def sampling(self) -> Sampling:
+        """Name the frames of a video that are watched."""
+        return Sampling(fps=self.fps, start_seconds=self.start, end_seconds=self.end)
