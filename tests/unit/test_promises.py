@@ -35,7 +35,7 @@ ARGUMENTS = {
             "no_cache": False,
             "device": None,
             "dtype": None,
-            "fps": 1.0,
+            "fps": None,  # 1 of a video, a memory file's own
             "start": None,
             "end": None,
             "max_new_tokens": 64,

@@ -81,3 +81,4 @@ def _spec(metavar: str, parse: Callable[[str], float]) -> Any:
 Seconds = Annotated[float | None, _spec("TIME", parse_seconds)]
 NumBytes = Annotated[int | None, _spec("SIZE", parse_bytes)]
 Rate = Annotated[float, _spec("RATE", parse_rate)]
+OptionalRate = Annotated[float | None, _spec("RATE", parse_rate)]

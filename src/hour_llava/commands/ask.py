@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from hour_llava.commands.arguments import NumBytes, Rate, Seconds
+from hour_llava.commands.arguments import NumBytes, OptionalRate, Seconds
 from hour_llava.commands.progress import readable_bytes, say_damage, watch
 from hour_llava.commands.terminal import say
 from hour_llava.errors import QuestionError
@@ -32,7 +32,7 @@ def ask(
     no_cache: bool = False,
     device: str | None = None,
     dtype: str | None = None,
-    fps: Rate = 1.0,
+    fps: OptionalRate = None,
     start: Seconds = None,
     end: Seconds = None,
     max_new_tokens: int = 64,
@@ -51,10 +51,10 @@ def ask(
         evidence: write a picture of where the answer was read (png, svg, pdf)
         json: print one JSON object
         seed: of the random forgetting; the same seed gives the same answer
-        no_cache: neither read nor keep a memory on disk
+        no_cache: neither read nor keep the memory of a video on disk
         device: cpu, cuda, cuda:1, mps; the best there is by default
         dtype: float32, bfloat16 or float16
-        fps: frames a second to watch
+        fps: frames a second to watch a video at; 1 if not given
         start: watch from here, seconds or mm:ss
         end: watch up to here, seconds or mm:ss
         max_new_tokens: the longest answer

@@ -14,7 +14,7 @@ from hour_llava.memory.repository import MemoryRepository
 from hour_llava.model.checkpoints import BUILTIN, load_pretrained
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
-from hour_llava.session.answer import Answer, ProgressCallback
+from hour_llava.session.answer import Answer, Progress, ProgressCallback
 from hour_llava.session.answering import answer_question
 from hour_llava.session.cache import is_memory_file
 from hour_llava.session.encoder import FrameEncoder
@@ -136,7 +136,8 @@ class Assistant:
         """Open a memory file (.hlm), or remember a video; a memory is cropped to start and end.
 
         Raises:
-            MemoryFileError: the memory file is broken, or another vision tower made it.
+            MemoryFileError: the memory file is broken, of another rate than the one asked for, or
+                another vision tower made it.
         """
         options = options or RememberOptions()
         path = Path(path)
@@ -147,6 +148,10 @@ class Assistant:
         memory = MemoryRepository.open(path)
         verify_unless_huge(memory)
         self.require_own_tower(memory)
+        _require_rate(memory, path, options.fps)
+        if not options.use_cache:
+            note = f"{path} is read as it is: no cache has a part in it"
+            options.progress(Progress(num_done=0, num_frames=0, note=note))
         if options.start is not None or options.end is not None:
             memory = _crop(memory, path, options.start, options.end)
         return Remembered(memory=memory, path=path, is_cached=True)
@@ -215,6 +220,16 @@ class Assistant:
                 f"{(own.tokens_per_frame, own.feature_size)} a frame; ask with the model that made "
                 "it, or run `hour-llava remember` with this one"
             )
+
+
+def _require_rate(memory: MemoryRepository, path: Path, fps: float | None) -> None:
+    """Refuse to pretend that a finished memory could be watched at another rate."""
+    own = memory.sampling.fps
+    if fps is not None and fps != own:
+        raise MemoryFileError(
+            f"{path}: made at {own:g} frames a second, which --fps {fps:g} cannot change; leave "
+            "--fps out, or remember the video again"
+        )
 
 
 def _crop(

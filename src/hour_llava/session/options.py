@@ -17,14 +17,14 @@ class RememberOptions:
     """Which frames are watched, who is told how far it is, and whether anything is kept.
 
     Args:
-        fps: frames a second to watch.
+        fps: frames a second to watch; None: 1 of a video, a memory file's own.
         start: seconds, the video's own start by default.
         end: seconds, the video's own end by default.
         progress: is told how far it is, and what it will cost.
         use_cache: False neither reads nor keeps anything on disk.
     """
 
-    fps: float = 1.0
+    fps: float | None = None
     start: float | None = None
     end: float | None = None
     progress: ProgressCallback = _ignore
@@ -33,4 +33,5 @@ class RememberOptions:
     @property
     def sampling(self) -> Sampling:
         """Name the frames of a video that are watched."""
-        return Sampling(fps=self.fps, start_seconds=self.start, end_seconds=self.end)
+        fps = 1.0 if self.fps is None else self.fps
+        return Sampling(fps=fps, start_seconds=self.start, end_seconds=self.end)

@@ -105,6 +105,25 @@ def test_a_memory_file_travels(run: Runner, minute_mp4: Path, tmp_path: Path) ->
     assert (code, of_file) == (0, of_video)
 
 
+def test_flags_of_watching_are_not_swallowed_by_a_memory_file(
+    run: Runner, minute_mp4: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "half.hlm"
+    code, _, err = run("remember", minute_mp4, "--out", file, "--fps", "0.5", "--model", run.model)
+    assert code == 0, err
+    code, out, err = run.ask(file, QUESTION, "--fps", "5")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "made at 0.5 frames a second, which --fps 5 cannot change" in err
+    for words in ((), ("--fps", "0.5")):
+        code, out, err = run.ask(file, QUESTION, *words, "--json")
+        assert code == 0, err
+        assert json.loads(out)["video"]["num_frames"] == 30
+    code, out, err = run.ask(file, QUESTION, "--start", "20", "--no-cache", "--json")
+    assert code == 0, err
+    assert json.loads(out)["video"]["num_frames"] == 20
+    assert "no cache has a part in it" in err
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "newer", "folder", "missing"])
 def test_a_broken_memory_file_is_one_line(
     run: Runner, minute_mp4: Path, tmp_path: Path, damage: str
