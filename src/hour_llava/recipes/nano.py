@@ -1,19 +1,21 @@
 """Train the built-in nano model from scratch: `python -m hour_llava.recipes.nano --out DIR`.
 
-    render   clips of MarathonWorld at the tower's size, damaged as other codecs would (process 2)
+    render   short clips of MarathonWorld at the tower's size, damaged as other codecs would
     tower    what stands in each cell of single frames
     encode   the frozen tower's features of all clips
-    loop     MemAug and language model, short clips first, then up to an hour
+    loop     MemAug and language model on videos made of the clips' pieces, 14 s first, then an hour
 
-Every part leaves a file in DIR/work and is passed over when that is there: an interrupted run goes
-on. Two CPU cores, one thread each; the time taken is in DIR/training.log.
+Clips, tower and features leave files in DIR/work and are passed over when those are there. Two
+processes of one thread each share the work; the time taken is in DIR/training.log.
 """
 
 from __future__ import annotations
 
+import re
+import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from hour_llava.model.video_processing_hour_llava import HourLlavaVideoProcessor
 from hour_llava.train.abstain import find_threshold
 from hour_llava.train.bank import (
     ClipGroup,
+    Encode,
     TokenGroup,
     encode_group,
     frames_and_classes,
@@ -42,6 +45,8 @@ from hour_llava.train.drills import drill_timeline
 from hour_llava.train.foreign import foreign_frames
 from hour_llava.train.loop import Heads, LoopSettings, Stage, measure, train_on_features
 from hour_llava.train.scratch import start_from_scratch
+from hour_llava.train.splice import Scrapbook
+from hour_llava.train.team import Team
 from hour_llava.train.tokenizer import END, IMAGE, START, VIDEO, build_tokenizer
 from hour_llava.train.tower import (
     AttributeHeads,
@@ -49,7 +54,9 @@ from hour_llava.train.tower import (
     has_unusual_pose,
     train_tower,
 )
-from hour_llava.world.questions import FAMILIES, vocabulary
+from hour_llava.world.questions import ANSWERS
+from hour_llava.world.timeline import SCENES, SHAPES
+from hour_llava.world.wordings import wordings_of
 
 Log = Callable[[str], None]
 
@@ -67,17 +74,32 @@ CHAT_TEMPLATE = (
 """Words alone: at this size a system turn and role names would only cost time."""
 
 
-SHORT_MIX = (14, 16, 20, 26, 36, 52, 84, 124, 200, 310)
-LONG_MIX = (450, 600, 900, 1200, 1500, 1900, 2400, 3000, 3600)
-"""Seconds of clips; short ones stay in, or what the model could do is forgotten."""
+FAMILIES = (
+    "object", "colour", "digit", "scene", "action", "position",
+    "existence", "order", "when", "next_scene", "duration",
+)  # fmt: skip
+"""What nano is asked; MarathonWorld asks more."""
+
+NUM_PROCESSES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
-    """The tower learns on, its features are made anew, the rest learns on from them."""
+class Phase:
+    """A part of the tower's training; `is_shared`: by both processes, when all clips are drawn."""
 
-    tower: tuple[TowerSettings, ...]
-    loop: LoopSettings
+    settings: TowerSettings
+    is_shared: bool
+
+
+def _default_loop() -> LoopSettings:
+    return LoopSettings(
+        stages=(
+            Stage(num_steps=2800, seconds=(14, 26)),
+            Stage(num_steps=1200, seconds=(14, 120)),
+            Stage(num_steps=900, seconds=(14, 600)),
+            Stage(num_steps=500, seconds=(60, 3600)),
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +107,11 @@ class NanoSettings:
     """The whole run; the defaults made the model that ships.
 
     Args:
-        short, long: groups of clips (seconds, clips): the tower learns from the short ones.
+        short, long: groups of clips (seconds, clips): the tower learns from the first, all are cut
+            to pieces for the videos that the rest learns from.
         drills: clips that crowd all cells with turning, moving and growing shapes, for the tower.
         held_out: groups that nothing is trained on, for the log.
+        noise: standard deviation added to the features, as a share of theirs.
     """
 
     image_size: int = 96
@@ -96,66 +120,62 @@ class NanoSettings:
     tower_layers: int = 3
     width: int = 128
     layers: int = 2
+    tube_size: int = 3
     short: tuple[tuple[int, int], ...] = ((20, 900), (16, 600), (26, 500), (14, 600))
     long: tuple[tuple[int, int], ...] = (
-        *((36, 150), (52, 100), (84, 70), (124, 60), (200, 30), (310, 30)),
-        *((450, 30), (600, 30), (900, 16), (1200, 12), (1500, 10)),
-        *((1900, 8), (2400, 6), (3000, 6), (3600, 5)),
+        *((18, 700), (22, 700), (28, 500)),
+        *((36, 200), (52, 200), (124, 200)),
     )
     drills: tuple[int, int] = (20, 1100)
     held_out: tuple[tuple[int, int], ...] = ((20, 60), (180, 20), (600, 8))
-    rounds: tuple[Round, ...] = (
-        Round(
-            tower=(
-                TowerSettings(num_steps=3600, learning_rate=2e-3, shares=(1.0,)),
-                TowerSettings(num_steps=1700, learning_rate=1.2e-3, shares=(0.4, 0.6), seed=1),
+    tower: tuple[Phase, ...] = (
+        Phase(settings=TowerSettings(num_steps=3600, learning_rate=2e-3), is_shared=False),
+        Phase(
+            settings=TowerSettings(
+                num_steps=3400, learning_rate=1.2e-3, shares=(0.25, 0.25, 0.5), seed=1
             ),
-            loop=LoopSettings(
-                stages=(
-                    Stage(num_steps=2200, seconds=(14, 16, 20, 26)),
-                    Stage(num_steps=900, seconds=(20, 26, 36, 52)),
-                    Stage(num_steps=700, seconds=(26, 52, 84, 124)),
-                    Stage(num_steps=600, seconds=(52, 124, 200, 310)),
-                )
-            ),
-        ),
-        Round(
-            tower=(
-                TowerSettings(num_steps=2000, learning_rate=1.2e-3, shares=(0.2, 0.2, 0.6), seed=2),
-            ),
-            loop=LoopSettings(
-                stages=(Stage(num_steps=450, seconds=(*SHORT_MIX, *LONG_MIX)),),
-                learning_rate=1e-3,
-                warm_up_steps=40,
-                noise=0.15,
-                shortest_crop=0.6,
-                families=(*FAMILIES, "duration", "duration", "order"),
-                seed=1,
-            ),
+            is_shared=True,
         ),
     )
+    loop: LoopSettings = field(default_factory=_default_loop)
+    noise: float = 0.12
 
-    def groups(self) -> list[ClipGroup]:
-        """List the training clips, short ones first."""
-        return [_group(seconds, count, 0) for seconds, count in (*self.short, *self.long)]
-
-    def drill_group(self) -> ClipGroup:
-        """Name the tower's drills."""
+    def short_groups(self) -> list[ClipGroup]:
+        """List the clips that the tower learns from, drills last."""
         seconds, count = self.drills
-        return ClipGroup(seconds=seconds, num_clips=count, first_seed=0, make=drill_timeline)
+        drills = ClipGroup(seconds=seconds, num_clips=count, first_seed=0, make=drill_timeline)
+        return [*(_group(seconds, count, 0) for seconds, count in self.short), drills]
+
+    def scrap_groups(self) -> list[ClipGroup]:
+        """List the clips that videos are made of."""
+        return [_group(seconds, count, 0) for seconds, count in (*self.short, *self.long)]
 
     def held_out_groups(self) -> list[ClipGroup]:
         """List the clips that nothing is trained on."""
         return [_group(seconds, count, 500_000) for seconds, count in self.held_out]
+
+    def all_groups(self) -> list[ClipGroup]:
+        """List all clips, those first that are needed first."""
+        return list(
+            dict.fromkeys([*self.short_groups(), *self.scrap_groups(), *self.held_out_groups()])
+        )
 
 
 def _group(seconds: int, num_clips: int, offset: int) -> ClipGroup:
     return ClipGroup(seconds=seconds, num_clips=num_clips, first_seed=offset + 1000 * seconds)
 
 
+def words_of_families() -> Iterator[str]:
+    """Give everything that nano reads or says: wordings, answers, and what fills their slots."""
+    for family in FAMILIES:
+        yield from (re.sub(r"\{\w+\}", " ", text) for text in wordings_of(family, "all"))
+        yield from ANSWERS[family]
+    yield from ("a", "an", *SHAPES, *SCENES)
+
+
 def make_tokenizer() -> PreTrainedTokenizerBase:
-    """Make the tokenizer of MarathonWorld's words."""
-    tokenizer = build_tokenizer(vocabulary())
+    """Make the tokenizer of nano's part of MarathonWorld's words."""
+    tokenizer = build_tokenizer(words_of_families())
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -200,7 +220,7 @@ def make_config(settings: NanoSettings, tokenizer: PreTrainedTokenizerBase) -> H
         time_instruction=False,
         vision_tower_name=None,
         projector_layer_norm=True,
-        tube_size=2,
+        tube_size=settings.tube_size,
         time_features=True,
         option_scoring="likelihood",
         domain="MarathonWorld",
@@ -214,23 +234,44 @@ def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 
 
 def train_nano(out: Path, settings: NanoSettings, log: Log) -> None:
-    """Run all parts and save model and processor into `out`."""
-    torch.set_num_threads(1)
-    renderer = _Renderer(out / "work", settings)
-    tokenizer = make_tokenizer()
-    torch.manual_seed(settings.rounds[0].loop.seed)
-    model = HourLlavaForConditionalGeneration(make_config(settings, tokenizer))
-    start_from_scratch(model, settings.rounds[0].loop.seed)
-    composer = Composer(model.config, tokenizer)
-    attribute_heads: AttributeHeads | None = None
-    for number, part in enumerate(settings.rounds):
-        attribute_heads = _train_tower(
-            model, attribute_heads, out / f"work/{number}", settings, part.tower, renderer, log
+    """Run all parts in two processes and save model and processor into `out`."""
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as meeting:
+        point = Path(meeting) / "point"
+        second = get_context("spawn").Process(
+            target=_run, args=(1, point, out, settings, _say_nothing), daemon=True
         )
-        groups = _FeatureBank(model, renderer, out / f"work/{number}")
-        _train_rest(model, composer, settings, part.loop, groups, log)
-        set_threshold(model, composer, settings, groups(settings.held_out_groups()[-1]), log)
+        second.start()
+        _run(0, point, out, settings, log)
+        second.join()
+
+
+def _say_nothing(line: str) -> None:
+    """Log nothing: the first process speaks for both."""
+
+
+def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, log: Log) -> None:
+    """Do one process's share of all parts."""
+    torch.set_num_threads(1)
+    team = Team.join(rank, NUM_PROCESSES, meeting_point)
+    tokenizer = make_tokenizer()
+    torch.manual_seed(settings.loop.seed)
+    model = HourLlavaForConditionalGeneration(make_config(settings, tokenizer))
+    start_from_scratch(model, settings.loop.seed)
+    bank = _Bank(out / "work", settings, team, log)
+    _train_tower(model, settings, bank, team, log)
+    bank.encode(settings, model.encode_video)
+    composer = Composer(model.config, tokenizer, FAMILIES)
+    _train_rest(model, composer, settings, bank, team, log)
+    if rank == 0:
+        for held_out in settings.held_out_groups():
+            tally = measure(model, composer, bank.features(held_out), questions_per_video=22)
+            log(f"held out, {held_out.seconds} s: {tally.line()}")
+        set_threshold(model, composer, settings, bank.features(settings.held_out_groups()[-1]), log)
         save(model, tokenizer, out)
+        log("saved")
+    team.leave()
 
 
 def save(
@@ -242,112 +283,99 @@ def save(
     processor.save_pretrained(out)
 
 
-def render_all(work: Path, settings: NanoSettings) -> None:
-    """Draw all clips, those first that are needed first: the second process's task."""
-    torch.set_num_threads(1)
-    resize = HourLlavaVideoProcessor(settings.image_size)
-    for group in (
-        *(_group(seconds, count, 0) for seconds, count in settings.short),
-        settings.drill_group(),
-        *(_group(seconds, count, 0) for seconds, count in settings.long),
-        *settings.held_out_groups(),
-    ):
-        render_group(group, work, resize, is_degraded=True)
+class _Bank:
+    """The clips' frames, drawn by both processes, and the tower's features of them."""
 
+    def __init__(self, work: Path, settings: NanoSettings, team: Team, log: Log) -> None:
+        self.work, self.team, self.log = work, team, log
+        self.resize = HourLlavaVideoProcessor(settings.image_size)
 
-class _Renderer:
-    """The second process, which draws clips; asking for a group waits until it is drawn."""
-
-    def __init__(self, work: Path, settings: NanoSettings) -> None:
-        work.mkdir(parents=True, exist_ok=True)
-        self.work = work
-        self.process = get_context("spawn").Process(
-            target=render_all, args=(work, settings), daemon=True
-        )
-        self.process.start()
-
-    def wait_for(self, groups: Iterable[ClipGroup]) -> None:
-        """Wait for groups' frames.
-
-        Raises:
-            RuntimeError: the process ended without drawing them.
-        """
+    def draw(self, groups: Iterable[ClipGroup]) -> None:
+        """Draw groups, those that are not there."""
         for group in groups:
-            path = group.path(self.work, "frames")
-            while not path.exists():
-                if not self.process.is_alive() and not path.exists():
-                    raise RuntimeError(f"the renderer ended with {self.process.exitcode}: {path}")
-                time.sleep(0.5)
+            render_group(group, self.work, self.resize, is_degraded=True)
+            self.log(f"drew {group.num_clips} clips of {group.seconds} s")
+
+    def encode(self, settings: NanoSettings, encode: Encode) -> None:
+        """Run the tower over its share of the frames, and wait for the other's."""
+        groups = [*settings.scrap_groups(), *settings.held_out_groups()]
+        for group in _share(groups, self.team.rank):
+            encode_group(group, self.work, self.work, encode)
+        self.team.wait()
+        self.log("encoded")
+
+    def features(self, group: ClipGroup) -> TokenGroup:
+        """Read a group's features."""
+        return load_group(group, self.work)
 
 
-class _FeatureBank:
-    """The features of one tower, made when first asked for."""
-
-    def __init__(
-        self, model: HourLlavaForConditionalGeneration, renderer: _Renderer, folder: Path
-    ) -> None:
-        self.encode, self.renderer, self.folder = model.encode_video, renderer, folder
-        self.groups: dict[ClipGroup, TokenGroup] = {}
-
-    def __call__(self, group: ClipGroup) -> TokenGroup:
-        """Read a group."""
-        if group not in self.groups:
-            self.renderer.wait_for([group])
-            encode_group(group, self.renderer.work, self.folder, self.encode)
-            self.groups[group] = load_group(group, self.folder)
-        return self.groups[group]
+def _share(groups: Sequence[ClipGroup], rank: int) -> list[ClipGroup]:
+    """Divide groups by their frames: the largest first, each to who has less to do."""
+    shares: list[list[ClipGroup]] = [[] for _ in range(NUM_PROCESSES)]
+    work = [0] * NUM_PROCESSES
+    for group in sorted(groups, key=lambda one: -one.seconds * one.num_clips):
+        taker = work.index(min(work))
+        shares[taker].append(group)
+        work[taker] += group.seconds * group.num_clips
+    return shares[rank]
 
 
 def _train_tower(
     model: HourLlavaForConditionalGeneration,
-    heads: AttributeHeads | None,
-    folder: Path,
     settings: NanoSettings,
-    phases: tuple[TowerSettings, ...],
-    renderer: _Renderer,
+    bank: _Bank,
+    team: Team,
     log: Log,
-) -> AttributeHeads:
-    """Train the tower on the short clips' frames, or read it where it was trained before."""
-    tower, path = model.model.vision_tower, folder / "tower.safetensors"
-    heads = heads or AttributeHeads(settings.tower_width)
-    both = torch.nn.ModuleDict({"tower": tower, "heads": heads})
-    if not path.exists():
-        groups = [_group(seconds, count, 0) for seconds, count in settings.short]
-        renderer.wait_for([*groups, settings.drill_group()])
-        frames, classes = frames_and_classes([*groups, settings.drill_group()], renderer.work)
-        num_drills = settings.drills[0] * settings.drills[1]
-        clips, drills = np.split(np.arange(len(frames)), [len(frames) - num_drills])
-        pools = (clips, clips[has_unusual_pose(classes[clips])], drills)
-        model.train()
-        tower.requires_grad_(True)
-        for phase in phases:
-            train_tower(model.encode_video, both, frames, classes, pools, phase, log=log)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(both.state_dict(), path)
-    both.load_state_dict(load_file(path))
+) -> None:
+    """Draw all clips; train the tower on the short ones' frames, or read what was trained before.
+
+    The second process draws the long clips while the first one trains.
+    """
+    tower = model.model.vision_tower
+    both = torch.nn.ModuleDict({"tower": tower, "heads": AttributeHeads(settings.tower_width)})
+    groups = settings.short_groups()
+    paths = [bank.work / f"tower_{number}.safetensors" for number in range(len(settings.tower))]
+    is_done = [path.exists() for path in paths]
+    bank.draw(_share(groups, team.rank))
+    team.wait()
+    if team.rank > 0:
+        bank.draw(settings.all_groups())
+    frames, classes = frames_and_classes(groups, bank.work)
+    num_drills = settings.drills[0] * settings.drills[1]
+    clips, drills = np.split(np.arange(len(frames)), [len(frames) - num_drills])
+    pools = (clips, clips[has_unusual_pose(classes[clips])], drills)
+    model.train()
+    for phase, path, was_done in zip(settings.tower, paths, is_done, strict=True):
+        if not was_done and (phase.is_shared or team.rank == 0):
+            partners = team if phase.is_shared else Team()
+            train_tower(
+                model.encode_video, both, frames, classes, pools, phase.settings, partners, log=log
+            )
+            if team.rank == 0:
+                save_file(both.state_dict(), path)
+        team.wait()
+        both.load_state_dict(load_file(path))
     tower.requires_grad_(False)
     model.eval()
-    return heads
 
 
 def _train_rest(
     model: HourLlavaForConditionalGeneration,
     composer: Composer,
     settings: NanoSettings,
-    loop: LoopSettings,
-    groups: Callable[[ClipGroup], TokenGroup],
+    bank: _Bank,
+    team: Team,
     log: Log,
 ) -> None:
-    """Train MemAug and the language model, and measure them on held-out clips."""
-    by_seconds = {group.seconds: group for group in settings.groups()}
-    torch.manual_seed(loop.seed)
-    heads = Heads(settings.width, len(composer.answers))
+    """Train MemAug and the language model on videos made of pieces."""
+    groups = [bank.features(group) for group in settings.scrap_groups()]
+    scraps = Scrapbook(groups)
+    torch.manual_seed(settings.loop.seed)
+    heads = Heads(settings.width, len(composer.answers), settings.tube_size)
+    noise = settings.noise * groups[0].scale
     train_on_features(
-        model, heads, composer, lambda seconds: groups(by_seconds[seconds]), loop, log=log
+        model, heads, composer, scraps.videos, settings.loop, noise=noise, team=team, log=log
     )
-    for held_out in settings.held_out_groups():
-        tally = measure(model, composer, groups(held_out), questions_per_video=22)
-        log(f"held out, {held_out.seconds} s: {tally.line()}")
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.train.bank import TokenGroup
 from hour_llava.train.batches import IGNORED, Batch, Composer, draw_questions
-from hour_llava.world.questions import FAMILIES, Question
+from hour_llava.world.questions import Question
 
 
 @torch.no_grad()
@@ -76,14 +76,18 @@ def find_threshold(
     """
     rng = Random(0)
     own = [
-        confidences(model, composer, features.float(), draw_questions(timeline, 22, FAMILIES, rng))
+        confidences(
+            model, composer, features.float(), draw_questions(timeline, 22, composer.families, rng)
+        )
         for features, timeline in zip(group.features_NFPD, group.timelines, strict=True)
     ]
     sure, right = (torch.cat(parts) for parts in zip(*own, strict=True))
     threshold = float(sure[right].quantile(1 - keep)) if right.any() else 0.0
     timeline = group.timelines[0]
     strange = [
-        confidences(model, composer, features, draw_questions(timeline, 22, FAMILIES, rng))[0]
+        confidences(
+            model, composer, features, draw_questions(timeline, 22, composer.families, rng)
+        )[0]
         for features in foreign
     ]
     wrong_below = (sure[~right] < threshold).float().mean().item()

@@ -32,6 +32,11 @@ Encode = Callable[[Tensor], Tensor]
 """The tower's pixels (F, C, S, S) to pooled features (F, P, D)."""
 
 
+def training_timeline(seconds: int, seed: int) -> Timeline:
+    """Make the truth of a clip without the compositions that exams keep for themselves."""
+    return make_timeline(seconds, seed, split="train")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipGroup:
     """`num_clips` clips of `seconds` each, of the seeds that follow `first_seed`.
@@ -43,7 +48,7 @@ class ClipGroup:
     seconds: int
     num_clips: int
     first_seed: int
-    make: Callable[[int, int], Timeline] = make_timeline
+    make: Callable[[int, int], Timeline] = training_timeline
 
     @property
     def seeds(self) -> range:
@@ -52,7 +57,7 @@ class ClipGroup:
 
     def path(self, folder: Path, kind: str) -> Path:
         """Name the group's file of a kind: frames or features."""
-        name = "" if self.make is make_timeline else f"{self.make.__name__}_"
+        name = "" if self.make is training_timeline else f"{self.make.__name__}_"
         return folder / f"{kind}_{name}{self.seconds}s_{self.first_seed}_{self.num_clips}.npy"
 
     def timelines(self) -> list[Timeline]:

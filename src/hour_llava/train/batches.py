@@ -20,14 +20,12 @@ from transformers import PreTrainedTokenizerBase
 
 from hour_llava.memory.forgetting import count_kept_tokens
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
-from hour_llava.train.bank import TokenGroup
-from hour_llava.train.crop import crop_timeline
+from hour_llava.train.splice import VideoSample
 from hour_llava.train.tower import multi_hot
 from hour_llava.world.questions import ANSWERS, Question, ask
 from hour_llava.world.timeline import SCENES, SHAPES
 
 IGNORED = -100
-SHORTEST = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +38,8 @@ class Batch:
         answers_B: number of the whole answer among all answers.
         evidence_VQF: bool, the frames that prove an answer.
         rows_VQ: MemAug's query rows of each question, visual ones included.
-        attributes_VFPA: bits of what stands, and of what stood a second ago, in each cell (None
-            without the truth).
+        attributes_VFPA: bits of what stands, and of what stood in the seconds before, in each cell
+            (None without the truth).
         families: of each row.
     """
 
@@ -60,12 +58,19 @@ class Composer:
     Args:
         config: of the model, for the number of kept tokens.
         tokenizer: knows all words of the questions.
+        families: what is asked.
     """
 
-    def __init__(self, config: HourLlavaConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        config: HourLlavaConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        families: Sequence[str],
+    ) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.answers = sorted({answer for many in ANSWERS.values() for answer in many})
+        self.families = tuple(families)
+        self.answers = sorted({answer for family in families for answer in ANSWERS[family]})
         self.start_id = tokenizer.convert_tokens_to_ids("<|im_start|>")
         kept = tokenizer([*SHAPES, *SCENES], add_special_tokens=False).input_ids
         self.content_ids = {token for ids in kept for token in ids}
@@ -108,38 +113,29 @@ class Composer:
             answers_B=torch.tensor([self.answers.index(question.answer) for question in flat]),
             evidence_VQF=_evidence(questions_VQ, num_frames),
             rows_VQ=[list(part) for part in _split(rows, counts)],
-            attributes_VFPA=None if classes_VFPA is None else now_and_before(classes_VFPA),
+            attributes_VFPA=None
+            if classes_VFPA is None
+            else attributes_of_tubes(classes_VFPA, self.config.tube_size),
             families=[question.family for question in flat],
         )
 
     def draw(
-        self,
-        group: TokenGroup,
-        rng: Random,
-        *,
-        num_videos: int,
-        num_questions: int,
-        families: Sequence[str],
-        noise: float,
-        shortest_crop: float = 1.0,
+        self, videos: Sequence[VideoSample], rng: Random, *, num_questions: int, noise: float
     ) -> Batch:
-        """Draw videos of a group and questions of them.
+        """Draw questions of videos of one length.
 
         Args:
-            noise: is added to the features.
-            shortest_crop: windows of at least this share of the clips are shown.
+            num_questions: of each video.
+            noise: standard deviation of what is added to the features.
         """
-        chosen = [rng.randrange(len(group.timelines)) for _ in range(num_videos)]
-        seconds = group.group.seconds
-        length = max(min(seconds, SHORTEST), round(seconds * rng.uniform(shortest_crop, 1.0)))
-        starts = [rng.randint(0, seconds - length) for _ in chosen]
-        windows = list(zip(chosen, starts, strict=True))
-        features = torch.stack([group.features_NFPD[n, s : s + length] for n, s in windows]).float()
+        features = torch.stack([video.features_FPD for video in videos]).float()
         features += noise * torch.randn_like(features)
-        classes = torch.stack([group.classes_NFPA[n, s : s + length] for n, s in windows])
-        truths = [crop_timeline(group.timelines[n], s, s + length) for n, s in windows]
-        questions = [draw_questions(truth, num_questions, families, rng) for truth in truths]
-        return self.compose(list(features), questions, classes_VFPA=classes, blur=rng)
+        return self.compose(
+            list(features),
+            [draw_questions(v.timeline, num_questions, self.families, rng) for v in videos],
+            classes_VFPA=torch.stack([video.classes_FPA for video in videos]),
+            blur=rng,
+        )
 
     def num_visual_tokens(self, num_frames: int) -> int:
         """Count a video's placeholders."""
@@ -203,13 +199,15 @@ def draw_questions(
     return questions
 
 
-def now_and_before(classes_VFPA: Tensor) -> Tensor:
-    """Give the bits of each cell's attributes now, and a second ago: what a tube of two can tell.
+def attributes_of_tubes(classes_VFPA: Tensor, tube_size: int) -> Tensor:
+    """Give the bits of each cell's attributes now, a second ago, and so on: what a tube can tell.
 
-    Whether something has just appeared is what durations are counted by.
+    How long something has been there is what durations are counted by.
     """
-    now = multi_hot(classes_VFPA.long())
-    return torch.cat([now, torch.cat([now[:, :1], now[:, :-1]], dim=1)], dim=-1)
+    bits = [multi_hot(classes_VFPA.long())]
+    for _ in range(tube_size - 1):
+        bits.append(torch.cat([bits[-1][:, :1], bits[-1][:, :-1]], dim=1))
+    return torch.cat(bits, dim=-1)
 
 
 def _evidence(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Tensor:

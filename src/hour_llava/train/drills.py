@@ -9,6 +9,7 @@ from hour_llava.world.timeline import (
     CELLS,
     COLOURS,
     DIGITS,
+    PATTERNS,
     SCENES,
     SHAPES,
     Appearance,
@@ -60,6 +61,7 @@ def _fill(cell: str, seconds: int, rng: Random) -> Iterator[Appearance]:
                 colour=rng.choice(COLOURS),
                 action=rng.choice(ACTIONS) if kind == "action" else None,
                 ringed=kind == "ringed",
+                pattern=rng.choice(PATTERNS) if rng.random() < 0.25 else None,
                 **span,  # pyright: ignore[reportArgumentType]
             )
         start = end

@@ -17,23 +17,29 @@ from torch import Tensor, nn
 
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration, HourLlavaOutput
 from hour_llava.train.bank import TokenGroup
-from hour_llava.train.batches import IGNORED, Batch, Composer
+from hour_llava.train.batches import IGNORED, Batch, Composer, draw_questions
 from hour_llava.train.heads import AnswerHead, AttributeProbe, EvidenceObserver
+from hour_llava.train.splice import VideoSample
+from hour_llava.train.team import Team
 from hour_llava.train.tower import ATTRIBUTE_SIZES, cosine_rate
-from hour_llava.world.questions import FAMILIES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Some steps on clips of some lengths.
+    """Some steps on videos of some lengths.
 
     Args:
         num_steps: how many.
-        seconds: lengths of clips, one drawn a step, all equally often.
+        seconds: the shortest and the longest; each doubling between them comes equally often.
     """
 
     num_steps: int
-    seconds: tuple[int, ...]
+    seconds: tuple[int, int]
+
+    def draw_seconds(self, rng: Random) -> int:
+        """Draw the length of a step's videos."""
+        shortest, longest = self.seconds
+        return round(shortest * (longest / shortest) ** rng.random())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +51,6 @@ class LoopSettings:
         num_videos: a step; fewer where they would have more than `max_frames` together.
         num_rows: questions a step, of all videos; at most `max_questions` of one video.
         noise: standard deviation added to the features, as a share of theirs.
-        families: what is asked, all equally often; one that is named twice is asked twice as often.
-        shortest_crop: windows of at least this share of a clip are shown.
         evidence_heads: heads of each cross-attention that are told where to look.
     """
 
@@ -59,12 +63,10 @@ class LoopSettings:
     max_frames: int = 3600
     max_questions: int = 24
     noise: float = 0.1
-    shortest_crop: float = 1.0
     evidence_heads: int = 3
     evidence_weight: float = 0.7
     answer_weight: float = 1.0
     probe_weight: float = 0.1
-    families: tuple[str, ...] = FAMILIES
     seed: int = 0
     log_every: int = 50
 
@@ -73,13 +75,14 @@ class LoopSettings:
         """Count the steps of all stages."""
         return sum(stage.num_steps for stage in self.stages)
 
-    def videos_of(self, seconds: int) -> int:
-        """Count the videos of a step on clips of a length."""
-        return max(1, min(self.num_videos, self.max_frames // seconds))
+    def videos_of(self, seconds: int, team_size: int) -> int:
+        """Count one process's videos of a step on videos of a length."""
+        return max(1, min(self.num_videos, self.max_frames // seconds) // team_size)
 
-    def questions_of(self, seconds: int) -> int:
-        """Count the questions a video of a step on clips of a length."""
-        return min(self.max_questions, self.num_rows // self.videos_of(seconds))
+    def questions_of(self, seconds: int, team_size: int) -> int:
+        """Count the questions a video of a step on videos of a length."""
+        num_videos = team_size * self.videos_of(seconds, team_size)
+        return min(self.max_questions, self.num_rows // num_videos)
 
     def stage_of(self, step: int) -> Stage:
         """Give the stage that a step belongs to."""
@@ -93,10 +96,10 @@ class LoopSettings:
 class Heads(nn.Module):
     """What is trained beside the model and thrown away after it."""
 
-    def __init__(self, hidden_size: int, num_answers: int) -> None:
+    def __init__(self, hidden_size: int, num_answers: int, tube_size: int) -> None:
         super().__init__()
         self.answer = AnswerHead(hidden_size, num_answers)
-        self.probe = AttributeProbe(hidden_size, 2 * sum(ATTRIBUTE_SIZES.values()))
+        self.probe = AttributeProbe(hidden_size, tube_size * sum(ATTRIBUTE_SIZES.values()))
 
 
 @dataclass
@@ -123,8 +126,7 @@ class Tally:
         mean = sum(self.right.values()) / max(1, sum(self.asked.values()))
         shares = " ".join(
             f"{family} {self.right[family] / self.asked[family]:.2f}"
-            for family in FAMILIES
-            if family in self.asked
+            for family in sorted(self.asked)
         )
         return f"{losses} right {mean:.3f} | {shares}"
 
@@ -177,9 +179,11 @@ def train_on_features(
     model: HourLlavaForConditionalGeneration,
     heads: Heads,
     composer: Composer,
-    groups: Callable[[int], TokenGroup],
+    videos: Callable[[int, int, Random], Sequence[VideoSample]],
     settings: LoopSettings,
     *,
+    noise: float,
+    team: Team,
     log: Callable[[str], None],
 ) -> None:
     """Train all but the tower.
@@ -188,12 +192,14 @@ def train_on_features(
         model: with its tower frozen.
         heads: trained along.
         composer: makes the batches.
-        groups: gives the token group of a length; asked when first needed.
-        settings: the schedule.
+        videos: (seconds, how many, random numbers) to videos.
+        settings: the schedule; its steps' videos are shared out among the team.
+        noise: standard deviation of what is added to the features.
+        team: the processes that train together.
         log: takes one line at a time.
     """
-    torch.manual_seed(settings.seed)
-    rng = Random(settings.seed)
+    torch.manual_seed(settings.seed + team.rank)
+    rng, lengths = Random(f"{settings.seed} {team.rank}"), Random(settings.seed)
     parameters = [p for p in (*model.parameters(), *heads.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=1.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
@@ -206,25 +212,24 @@ def train_on_features(
         rate = cosine_rate(step, settings.num_steps, settings.learning_rate, settings.warm_up_steps)
         for parameter_group in optimizer.param_groups:
             parameter_group["lr"] = rate
-        group = groups(rng.choice(settings.stage_of(step).seconds))
+        seconds = settings.stage_of(step).draw_seconds(lengths)
+        count = settings.videos_of(seconds, team.size)
         batch = composer.draw(
-            group,
+            videos(seconds, count, rng),
             rng,
-            num_videos=settings.videos_of(group.group.seconds),
-            num_questions=settings.questions_of(group.group.seconds),
-            families=settings.families,
-            noise=settings.noise * group.scale,
-            shortest_crop=settings.shortest_crop,
+            num_questions=settings.questions_of(seconds, team.size),
+            noise=noise,
         )
         losses, is_right = step_losses(model, heads, batch, settings)
         optimizer.zero_grad()
         torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
+        team.average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         tally.add(batch.families, is_right, losses)
         if (step + 1) % settings.log_every == 0:
             minutes = (time.monotonic() - started) / 60
-            log(f"{minutes:.1f} min step {step + 1} {group.group.seconds} s {tally.line()}")
+            log(f"{minutes:.1f} min step {step + 1} {seconds} s {tally.line()}")
             tally = Tally()
     model.eval()
 
@@ -235,22 +240,14 @@ def measure(
     group: TokenGroup,
     *,
     questions_per_video: int,
-    families: Sequence[str] = FAMILIES,
     seed: int = 0,
 ) -> Tally:
     """Ask questions of clips and count right answers, greedy and exact."""
     rng, tally = Random(seed), Tally()
     model.eval()
-    for number in range(len(group.timelines)):
-        one = TokenGroup(
-            group=group.group,
-            timelines=group.timelines[number : number + 1],
-            features_NFPD=group.features_NFPD[number : number + 1],
-            classes_NFPA=group.classes_NFPA[number : number + 1],
-        )
-        batch = composer.draw(
-            one, rng, num_videos=1, num_questions=questions_per_video, families=families, noise=0.0
-        )
+    for features, timeline in zip(group.features_NFPD, group.timelines, strict=True):
+        questions = draw_questions(timeline, questions_per_video, composer.families, rng)
+        batch = composer.compose([features.float()], [questions])
         with torch.no_grad():
             output: HourLlavaOutput = model(**batch.inputs, use_cache=False)
         assert output.logits is not None

@@ -12,6 +12,9 @@ EMBEDDING_STD = 0.5
 ADDED_STD = 0.1
 """Words must be far apart from the start; what is added to memory tokens must not drown them."""
 
+PAST_SHARE = 0.1
+"""First weights of a tube's frames before t - 1, beside those of t and t - 1."""
+
 
 @torch.no_grad()
 def start_from_scratch(model: HourLlavaForConditionalGeneration, seed: int) -> None:
@@ -26,6 +29,9 @@ def start_from_scratch(model: HourLlavaForConditionalGeneration, seed: int) -> N
         for module in part.modules():
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
+    # Frames long past say little at first: full weights mix what is seen now with what was.
+    projector = inner.memory_maker.projector.fc1
+    projector.weight[:, 2 * model.config.vision_config.hidden_size :] *= PAST_SHARE
     embeddings = inner.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
     nn.init.normal_(embeddings.weight, std=EMBEDDING_STD)

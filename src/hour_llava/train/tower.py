@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hour_llava.world.timeline import CELLS, COLOURS, DIGITS, SCENES, SHAPES
+from hour_llava.train.team import Team
+from hour_llava.world.timeline import CELLS, COLOURS, DIGITS, PATTERNS, SCENES, SHAPES
 
 ATTRIBUTE_SIZES: Mapping[str, int] = {
     "scene": len(SCENES),
@@ -25,6 +26,7 @@ ATTRIBUTE_SIZES: Mapping[str, int] = {
     "orientation": 4,
     "offset": 3,
     "ringed": 2,
+    "pattern": len(PATTERNS) + 1,
     "cell": len(CELLS),
 }
 """Classes of each label; "cell" is where in the picture a token stands."""
@@ -118,6 +120,7 @@ def train_tower(
     classes_FPA: Tensor,
     pools: Sequence[np.ndarray],
     settings: TowerSettings,
+    team: Team,
     *,
     log: Callable[[str], None],
 ) -> None:
@@ -129,11 +132,12 @@ def train_tower(
         frames_FCHW: uint8, already of the tower's size; may be a memory map.
         classes_FPA: `attribute_classes` of the same frames.
         pools: numbers of frames, which `settings.shares` are drawn from.
-        settings: the schedule.
+        settings: the schedule; a step's frames are shared out among the team.
+        team: the processes that train together.
         log: takes one line at a time.
     """
-    rng = np.random.default_rng(settings.seed)
-    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng([settings.seed, team.rank])
+    torch.manual_seed(settings.seed + team.rank)
     heads, parameters = tower_and_heads["heads"], list(tower_and_heads.parameters())
     optimizer = torch.optim.AdamW(
         parameters, lr=1.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay
@@ -144,8 +148,9 @@ def train_tower(
             group["lr"] = cosine_rate(
                 step, settings.num_steps, settings.learning_rate, settings.warm_up_steps
             )
-        counts = [int(share * settings.batch_size) for share in settings.shares[:-1]]
-        counts.append(settings.batch_size - sum(counts))
+        batch_size = settings.batch_size // team.size
+        counts = [int(share * batch_size) for share in settings.shares[:-1]]
+        counts.append(batch_size - sum(counts))
         chosen = np.concatenate(
             [pool[rng.integers(0, len(pool), n)] for pool, n in zip(pools, counts, strict=False)]
         )
@@ -154,6 +159,7 @@ def train_tower(
         loss, accuracy = heads(encode(pixels / 127.5 - 1), classes_FPA[torch.from_numpy(chosen)])
         optimizer.zero_grad()
         loss.backward()
+        team.average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         recent.append(accuracy)

@@ -7,9 +7,9 @@ import torch
 
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
-from hour_llava.recipes.nano import NanoSettings, make_config, make_tokenizer
+from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_tokenizer
 from hour_llava.train.abstain import confidences
-from hour_llava.train.batches import IGNORED, Composer, draw_questions, now_and_before
+from hour_llava.train.batches import IGNORED, Composer, attributes_of_tubes, draw_questions
 from hour_llava.train.foreign import foreign_frames
 from hour_llava.train.loop import (
     Heads,
@@ -20,8 +20,8 @@ from hour_llava.train.loop import (
     word_loss,
 )
 from hour_llava.train.scratch import start_from_scratch
+from hour_llava.train.team import Team
 from hour_llava.train.tower import ATTRIBUTE_SIZES, attribute_classes, multi_hot
-from hour_llava.world.questions import FAMILIES
 from hour_llava.world.timeline import attributes_per_second, make_timeline
 
 SETTINGS = NanoSettings(width=32, layers=1, tower_width=32, tower_layers=1)
@@ -54,7 +54,7 @@ def make_batch(composer, clips, blur=None):
 
 
 def test_rows_read_as_the_processor_writes_them_when_asking(model, tokenizer, clips) -> None:
-    questions, batch = make_batch(Composer(model.config, tokenizer), clips)
+    questions, batch = make_batch(Composer(model.config, tokenizer, FAMILIES), clips)
     processor = HourLlavaProcessor.from_config(
         model.config, tokenizer, chat_template=tokenizer.chat_template
     )
@@ -70,7 +70,7 @@ def test_rows_read_as_the_processor_writes_them_when_asking(model, tokenizer, cl
 
 
 def test_labels_are_the_answer_and_the_end_mark_alone(model, tokenizer, clips) -> None:
-    questions, batch = make_batch(Composer(model.config, tokenizer), clips)
+    questions, batch = make_batch(Composer(model.config, tokenizer, FAMILIES), clips)
     flat = [question for own in questions for question in own]
     for row, question in zip(batch.labels_BL, flat, strict=True):
         words = tokenizer.decode(row[row != IGNORED])
@@ -78,7 +78,7 @@ def test_labels_are_the_answer_and_the_end_mark_alone(model, tokenizer, clips) -
 
 
 def test_evidence_marks_the_seconds_of_each_question(model, tokenizer, clips) -> None:
-    questions, batch = make_batch(Composer(model.config, tokenizer), clips)
+    questions, batch = make_batch(Composer(model.config, tokenizer, FAMILIES), clips)
     for video, own in enumerate(questions):
         for number, question in enumerate(own):
             seconds = sum(s.end_seconds - s.start_seconds for s in question.evidence)
@@ -86,7 +86,7 @@ def test_evidence_marks_the_seconds_of_each_question(model, tokenizer, clips) ->
 
 
 def test_blurring_never_touches_shapes_and_scenes(tokenizer, model) -> None:
-    composer = Composer(model.config, tokenizer)
+    composer = Composer(model.config, tokenizer, FAMILIES)
     ids = tokenizer("what colour is the heart in the forest?").input_ids
     heart, forest = (tokenizer.convert_tokens_to_ids(word) for word in ("heart", "forest"))
     blurred = [composer._blur(ids, Random(seed)) for seed in range(50)]
@@ -114,8 +114,8 @@ def test_word_loss_calls_a_row_right_when_every_answer_word_is_likeliest() -> No
 
 
 def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
-    composer = Composer(model.config, tokenizer)
-    heads = Heads(32, len(composer.answers))
+    composer = Composer(model.config, tokenizer, FAMILIES)
+    heads = Heads(32, len(composer.answers), SETTINGS.tube_size)
     model.model.vision_tower.requires_grad_(False)
     _, batch = make_batch(composer, clips)
     losses, is_right = step_losses(
@@ -128,8 +128,8 @@ def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
 
 
 def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips) -> None:
-    composer = Composer(model.config, tokenizer)
-    heads = Heads(32, len(composer.answers))
+    composer = Composer(model.config, tokenizer, FAMILIES)
+    heads = Heads(32, len(composer.answers), SETTINGS.tube_size)
     model.model.vision_tower.requires_grad_(False)
     _, batch = make_batch(composer, clips)
 
@@ -137,16 +137,14 @@ def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips) -> None:
         def draw(self, *args, **kwargs):
             return batch
 
-    class Group:
-        scale = 1.0
-        group = type("G", (), {"seconds": 20})
-
     train_on_features(
         model,
         heads,
-        OneBatch(model.config, tokenizer),
-        lambda seconds: Group(),  # type: ignore[arg-type, return-value]
-        LoopSettings(stages=(Stage(num_steps=3, seconds=(20,)),), evidence_heads=1, log_every=3),
+        OneBatch(model.config, tokenizer, FAMILIES),
+        lambda seconds, count, rng: [],
+        LoopSettings(stages=(Stage(num_steps=3, seconds=(20, 20)),), evidence_heads=1, log_every=3),
+        noise=0.0,
+        team=Team(),
         log=lambda line: None,
     )
     times = model.model.memory_maker.time_features
@@ -155,11 +153,11 @@ def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips) -> None:
     assert (times.proj.weight[:, :4] != 0).all()
 
 
-def test_the_probe_is_told_what_stood_there_a_second_ago() -> None:
+def test_the_probe_is_told_what_stood_there_in_the_seconds_before() -> None:
     classes = attribute_classes(attributes_per_second(make_timeline(20, 3)))[None]
-    bits = now_and_before(classes)
-    now, before = bits.chunk(2, dim=-1)
+    now, before, earlier = attributes_of_tubes(classes, 3).chunk(3, dim=-1)
     assert torch.equal(before[:, 1:], now[:, :-1])
+    assert torch.equal(earlier[:, 2:], now[:, :-2])
     assert torch.equal(now, multi_hot(classes))
 
 
@@ -169,7 +167,7 @@ def test_foreign_frames_are_of_no_world(model, tokenizer) -> None:
     assert frames.std() > 30
     questions = draw_questions(make_timeline(20, 3), 4, FAMILIES, Random(0))
     sure, right = confidences(
-        model, Composer(model.config, tokenizer), torch.randn(12, 4, 32), questions
+        model, Composer(model.config, tokenizer, FAMILIES), torch.randn(12, 4, 32), questions
     )
     assert ((sure > 0) & (sure <= 1)).all()
     assert len(right) == 4

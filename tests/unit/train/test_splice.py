@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from hour_llava.recipes.nano import FAMILIES
+from hour_llava.train.bank import ClipGroup, TokenGroup
+from hour_llava.train.batches import draw_questions
+from hour_llava.train.splice import Scrapbook, VideoSample
+from hour_llava.train.tower import ATTRIBUTE_SIZES, attribute_classes
+from hour_llava.world.timeline import SHAPES, attributes_per_second
+
+COLUMNS = list(ATTRIBUTE_SIZES)
+
+
+@pytest.fixture(scope="module")
+def scraps() -> Scrapbook:
+    """Pieces of clips whose only feature is the number of the frame."""
+    groups: list[TokenGroup] = []
+    first = 0
+    for seconds, count in ((20, 300), (60, 30)):
+        group = ClipGroup(seconds=seconds, num_clips=count, first_seed=seconds)
+        timelines = group.timelines()
+        numbers = torch.arange(first, first + seconds * count).float()
+        first += seconds * count
+        groups.append(
+            TokenGroup(
+                group=group,
+                timelines=timelines,
+                features_NFPD=numbers.view(count, seconds, 1, 1).expand(-1, -1, 4, 1),
+                classes_NFPA=torch.stack(
+                    [attribute_classes(attributes_per_second(one)) for one in timelines]
+                ).to(torch.uint8),
+            )
+        )
+    return Scrapbook(groups)
+
+
+@pytest.fixture(scope="module", params=(14, 45, 240, 900))
+def videos(request: pytest.FixtureRequest, scraps: Scrapbook) -> list[VideoSample]:
+    return scraps.videos(request.param, 5, Random(request.param))
+
+
+def test_what_the_frames_show_is_what_the_truth_says(videos: list[VideoSample]) -> None:
+    for video in videos:
+        timeline = video.timeline
+        shown = video.classes_FPA.long()
+        told = attribute_classes(attributes_per_second(timeline)).long()
+        assert len(shown) == timeline.duration_seconds
+        for name in ("scene", "digit"):
+            column = COLUMNS.index(name)
+            assert torch.equal(shown[..., column], told[..., column])
+        ringed = COLUMNS.index("ringed")
+        assert torch.equal(shown[..., ringed] == 1, told[..., ringed] == 1)
+        for appearance in timeline.appearances:
+            if appearance.role in ("flash", "actor"):
+                is_shown, is_told = (
+                    classes[..., COLUMNS.index("shape")] == SHAPES.index(str(appearance.shape))
+                    for classes in (shown, told)
+                )
+                assert torch.equal(is_shown, is_told)
+
+
+def test_the_absent_shape_is_nowhere(videos: list[VideoSample]) -> None:
+    for video in videos:
+        absent = SHAPES.index(video.timeline.absent_shape)
+        assert not (video.classes_FPA[..., COLUMNS.index("shape")] == absent).any()
+
+
+def test_needles_keep_the_frames_of_their_clip_in_order(videos: list[VideoSample]) -> None:
+    for video in videos:
+        numbers = video.features_FPD[:, 0, 0].numpy()
+        for needle in video.timeline.needles:
+            own = numbers[needle.start_seconds : needle.end_seconds]
+            assert (np.diff(own) == 1).all()
+
+
+def test_all_families_can_be_asked(scraps: Scrapbook) -> None:
+    rng = Random(0)
+    asked = {
+        question.family
+        for video in scraps.videos(120, 4, rng)
+        for question in draw_questions(video.timeline, 40, FAMILIES, rng)
+    }
+    assert asked == set(FAMILIES)
+
+
+def test_too_few_clips_are_named() -> None:
+    group = ClipGroup(seconds=14, num_clips=1, first_seed=0)
+    timelines = group.timelines()
+    book = Scrapbook(
+        [
+            TokenGroup(
+                group=group,
+                timelines=timelines,
+                features_NFPD=torch.zeros(1, 14, 4, 1),
+                classes_NFPA=attribute_classes(attributes_per_second(timelines[0]))[None],
+            )
+        ]
+    )
+    with pytest.raises(RuntimeError, match="too few clips"):
+        book.videos(600, 1, Random(0))
