@@ -41,7 +41,7 @@ from hour_llava.world.exam import (
     oracle_coverage,
     uniform_seconds,
 )
-from hour_llava.world.questions import Question, make_questions
+from hour_llava.world.questions import FAMILIES, Question, make_questions
 from hour_llava.world.render import Renderer, render_ticks
 from hour_llava.world.timeline import Timeline, make_timeline
 from hour_llava.world.video_file import write_video
@@ -202,14 +202,24 @@ def _prompt(processor: Any, question: str) -> str:
 
 
 def ask_all(
-    timeline: Timeline, *, seen: int, unseen: int, formats: Sequence[str]
+    timeline: Timeline,
+    *,
+    seen: int,
+    unseen: int,
+    formats: Sequence[str],
+    families: Sequence[str] = FAMILIES,
 ) -> list[Question]:
     """Draw questions in seen and in unseen wordings."""
     questions: list[Question] = []
     for wordings, count in (("train", seen), ("unseen", unseen)):
         if count:
             questions += make_questions(
-                timeline, timeline.seed, wordings=wordings, per_family=count, formats=formats
+                timeline,
+                timeline.seed,
+                wordings=wordings,
+                per_family=count,
+                formats=formats,
+                families=families,
             )
     return list(dict.fromkeys(questions))
 

@@ -184,12 +184,14 @@ def _reader() -> tuple[Status, str]:
 
 def _nano() -> tuple[Status, str]:
     from hour_llava.commands.loading import load_quietly
-    from hour_llava.world.questions import make_questions
+    from hour_llava.world.questions import FAMILIES, make_questions
 
     assistant = load_quietly("nano", device="cpu")
     with _small_video() as path:
         memory = assistant.remember(path, use_cache=False)
-    questions = make_questions(_small_timeline(), _SEED, per_family=1, formats=("oe",))
+    questions = make_questions(
+        _small_timeline(), _SEED, per_family=1, formats=("oe",), families=FAMILIES
+    )
     given = [assistant.ask(memory, question.question).best_guess for question in questions]
     num_right = sum(a == q.answer for a, q in zip(given, questions, strict=True))
     detail = f"{num_right} of {len(questions)} questions about a rendered minute answered rightly"

@@ -14,12 +14,35 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hour_llava.world.questions import ANSWERS, Question, eighth_of, num_options
-from hour_llava.world.wordings import FAMILIES, is_unseen
+from hour_llava.tasks import TASKS
+from hour_llava.world.facts import eighth_of
+from hour_llava.world.families import ALL_FAMILIES, TASK_OF, chance_of
+from hour_llava.world.questions import Question
+from hour_llava.world.timeline import SCENES
+from hour_llava.world.wordings import is_unseen, words_of
+
+__all__ = [
+    "EVIDENCE_SLACK_SECONDS",
+    "ExamAnswer",
+    "ExamResult",
+    "ExamVideo",
+    "Outcome",
+    "Score",
+    "add_up",
+    "chance_of",
+    "decayed_seconds",
+    "exam",
+    "is_near",
+    "is_right",
+    "is_same_answer",
+    "oracle_coverage",
+    "uniform_seconds",
+]
 
 Video = TypeVar("Video")
 
 EVIDENCE_SLACK_SECONDS = 2.0
+SUMMARY_RECALL = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +78,18 @@ class Outcome:
     is_near: bool | None
     is_right_by_peak: bool | None
 
+    @property
+    def task(self) -> str:
+        """The slug of the question's task."""
+        return TASK_OF[self.family]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A share of questions with its 95 % interval; `family` "mean" weighs families equally."""
+    """A share of questions with its 95 % interval; `family` "mean" weighs families equally.
+
+    In a score a task, `family` is the task's slug.
+    """
 
     family: str
     format: str
@@ -75,23 +106,30 @@ class Score:
 class ExamResult:
     """All outcomes and what they add up to.
 
-    `accuracy` has a score a family and format over all wordings, then over the seen and the unseen
-    ones; `evidence` the share of peaks near the truth (format "peak"); `when_by_peak` the accuracy
-    of reading *when* off the peak's clock.
+    `tasks` has a score a task and format over all wordings; `accuracy` a score a family and format
+    over all wordings, then over the seen and the unseen ones; `evidence` the share of peaks near
+    the truth (format "peak"); `when_by_peak` the accuracy of reading *when* off the peak's clock.
     """
 
     outcomes: tuple[Outcome, ...]
     accuracy: tuple[Score, ...]
     evidence: tuple[Score, ...]
     when_by_peak: tuple[Score, ...]
+    tasks: tuple[Score, ...] = ()
 
     def to_json(self) -> str:
         """Write all scores and outcomes as JSON text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def to_markdown(self) -> str:
-        """Draw a table: a row a family, accuracy by format with its interval, chance, evidence."""
-        return _table(self)
+        """Draw two tables, a row a family and a row a task: accuracy by format with its interval,
+        chance, evidence.
+        """
+        by_task = _table("task", self.tasks, (), [task.slug for task in TASKS])
+        lines = [_table("family", self.accuracy, self.evidence, ALL_FAMILIES), by_task]
+        for score in self.when_by_peak:
+            lines.append(f"*when* by the peak's clock: {_with_interval(score)}\n")
+        return "\n".join(lines)
 
 
 def is_same_answer(answered: str, expected: str) -> bool:
@@ -99,19 +137,20 @@ def is_same_answer(answered: str, expected: str) -> bool:
     return _plain(answered) == _plain(expected)
 
 
+def is_right(question: Question, answered: str) -> bool:
+    """Mark an answer: a summary by what it names, anything else by being the same.
+
+    A summary names at least 80 % of the video's scenes, and no other scene.
+    """
+    if question.family != "summary":
+        return is_same_answer(answered, question.answer)
+    expected = set(words_of(question.answer)) & set(SCENES)
+    named = set(words_of(answered)) & set(SCENES)
+    return named <= expected and len(named) >= SUMMARY_RECALL * len(expected)
+
+
 def _plain(text: str) -> str:
     return " ".join(text.strip().removesuffix(".").lower().split())
-
-
-def chance_of(family: str, format: str) -> float:
-    """Return what guessing gets that has read the question but not seen the video.
-
-    *order* names both shapes, and *duration* is never 4 seconds.
-    """
-    known = {"order": 1 / 2, "duration": 1 / 3}
-    if family in known:
-        return known[family]
-    return 1 / (num_options(family) if format == "mc" else len(ANSWERS[family]))
 
 
 def exam(
@@ -153,7 +192,7 @@ def _judge(
         is_unseen=is_unseen(question.family, question.question),
         expected=question.answer,
         answered=given.text,
-        is_right=is_same_answer(given.text, question.answer),
+        is_right=is_right(question, given.text),
         is_near=is_near(question, peak) if peak is not None and question.evidence else None,
         is_right_by_peak=by_peak,
     )
@@ -175,14 +214,18 @@ def add_up(outcomes: Sequence[Outcome], *, num_rounds: int = 1000, seed: int = 0
     def scores(marks: Iterable[_Mark], wordings: str) -> tuple[Score, ...]:
         return _scores(list(marks), wordings, num_rounds, seed)
 
-    right = [(o, (o.video, o.family, o.format, o.is_right)) for o in outcomes]
+    right = [
+        (o, (o.video, o.family, o.format, o.is_right, chance_of(o.family, o.format)))
+        for o in outcomes
+    ]
     accuracy = scores((mark for _, mark in right), "all")
     if len({o.is_unseen for o in outcomes}) == 2:
         accuracy += scores((mark for o, mark in right if not o.is_unseen), "seen")
         accuracy += scores((mark for o, mark in right if o.is_unseen), "unseen")
-    near = [(o.video, o.family, "peak", o.is_near) for o in outcomes if o.is_near is not None]
+    tasks = scores(((o.video, o.task, *mark[2:]) for o, mark in right), "all")
+    near = [(o.video, o.family, "peak", o.is_near, 0.0) for o in outcomes if o.is_near is not None]
     clock = [
-        (o.video, o.family, "peak", o.is_right_by_peak)
+        (o.video, o.family, "peak", o.is_right_by_peak, 0.0)
         for o in outcomes
         if o.is_right_by_peak is not None
     ]
@@ -191,11 +234,13 @@ def add_up(outcomes: Sequence[Outcome], *, num_rounds: int = 1000, seed: int = 0
         accuracy=accuracy,
         evidence=scores(near, "all"),
         when_by_peak=tuple(s for s in scores(clock, "all") if s.family == "when"),
+        tasks=tasks,
     )
 
 
-_Mark = tuple[str, str, str, bool]
-"""Video, family, format, right or not."""
+_Mark = tuple[str, str, str, bool, float]
+"""Video, family or task, format, right or not, what guessing gets."""
+_ROWS = (*ALL_FAMILIES, *(task.slug for task in TASKS))
 
 
 def _scores(marks: Sequence[_Mark], wordings: str, num_rounds: int, seed: int) -> tuple[Score, ...]:
@@ -203,16 +248,17 @@ def _scores(marks: Sequence[_Mark], wordings: str, num_rounds: int, seed: int) -
     scores: list[Score] = []
     for format in dict.fromkeys(mark[2] for mark in marks):
         of_format = [mark for mark in marks if mark[2] == format]
-        families = [f for f in FAMILIES if any(mark[1] == f for mark in of_format)]
+        families = [f for f in _ROWS if any(mark[1] == f for mark in of_format)]
         right_VC = np.zeros((len(videos), len(families)))
-        asked_VC = np.zeros_like(right_VC)
-        for video, family, _, is_right in of_format:
+        asked_VC, chance_VC = np.zeros_like(right_VC), np.zeros_like(right_VC)
+        for video, family, _, was_right, chance in of_format:
             place = (videos.index(video), families.index(family))
-            right_VC[place] += is_right
+            right_VC[place] += was_right
             asked_VC[place] += 1
+            chance_VC[place] += chance
         low, high = _intervals(right_VC, asked_VC, num_rounds, seed)
         shares = right_VC.sum(0) / asked_VC.sum(0)
-        chances = [0.0 if format == "peak" else chance_of(family, format) for family in families]
+        chances = [float(chance) for chance in chance_VC.sum(0) / asked_VC.sum(0)]
         rows = [*zip(families, shares, chances, asked_VC.T, strict=True)]
         rows.append(("mean", shares.mean(), float(np.mean(chances)), asked_VC.sum(1)))
         scores += [
@@ -251,31 +297,32 @@ def _intervals(
     return low, high
 
 
-def _table(result: ExamResult) -> str:
-    formats = list(dict.fromkeys(s.format for s in result.accuracy))
+def _table(
+    head: str, accuracy: Sequence[Score], evidence: Sequence[Score], names: Sequence[str]
+) -> str:
+    formats = list(dict.fromkeys(s.format for s in accuracy))
     cells: dict[tuple[str, str, str], Score] = {
-        (s.family, s.format, s.wordings): s for s in (*result.accuracy, *result.evidence)
+        (s.family, s.format, s.wordings): s for s in (*accuracy, *evidence)
     }
-    has_split = any(s.wordings == "unseen" for s in result.accuracy)
-    head = ["family", *(f"{f} accuracy | {f} n | {f} chance" for f in formats)]
-    head += [f"{f} seen / unseen" for f in formats if has_split] + ["peak within 2 s"]
-    lines = ["| " + " | ".join(head) + " |"]
+    has_split = any(s.wordings == "unseen" for s in accuracy)
+    titles = [head, *(f"{f} accuracy | {f} n | {f} chance" for f in formats)]
+    titles += [f"{f} seen / unseen" for f in formats if has_split]
+    titles += ["peak within 2 s"] if evidence else []
+    lines = ["| " + " | ".join(titles) + " |"]
     lines.append("| --- " * (lines[0].count("|") - 1) + "|")
-    for family in (*FAMILIES, "mean"):
-        if not any((family, f, "all") in cells for f in formats):
+    for name in (*names, "mean"):
+        if not any((name, f, "all") in cells for f in formats):
             continue
-        row = [family]
+        row = [name]
         for format in formats:
-            row += _share_cells(cells.get((family, format, "all")))
+            row += _share_cells(cells.get((name, format, "all")))
         for format in formats if has_split else ():
-            pair = (cells.get((family, format, w)) for w in ("seen", "unseen"))
+            pair = (cells.get((name, format, w)) for w in ("seen", "unseen"))
             row.append(" / ".join("-" if s is None else f"{s.share:.2f}" for s in pair))
-        peak = cells.get((family, "peak", "all"))
-        row.append("-" if peak is None else f"{peak.share:.2f}")
+        if evidence:
+            peak = cells.get((name, "peak", "all"))
+            row.append("-" if peak is None else f"{peak.share:.2f}")
         lines.append("| " + " | ".join(row) + " |")
-    for score in result.when_by_peak:
-        lines.append("")
-        lines.append(f"*when* by the peak's clock: {_with_interval(score)}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """How the questions are worded: many ways for training, three others a family for the exam.
 
-Slots: {shape}, {a_shape} (with "a" or "an"), {a} and {b} (two shapes), {scene}. The unseen wordings
+Slots: {shape}, {a_shape} (with "a" or "an"), {a} and {b} (two shapes), {scene}; the families of the
+story have their own file. The unseen wordings
 use only words of the training ones (of any family), so that a word-level tokenizer knows them all.
 """
 
@@ -9,21 +10,9 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-FAMILIES: tuple[str, ...] = (
-    "object",
-    "colour",
-    "digit",
-    "scene",
-    "action",
-    "position",
-    "existence",
-    "order",
-    "when",
-    "next_scene",
-    "duration",
-)
+from hour_llava.world.story_wordings import STORY_TRAINING, STORY_UNSEEN
 
-TRAINING = MappingProxyType(
+TRAINING: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
         "object": (
             "Which shape appears inside the white ring?",
@@ -159,9 +148,10 @@ TRAINING = MappingProxyType(
             "For what period is the {shape} displayed?",
         ),
     }
+    | STORY_TRAINING
 )
 
-UNSEEN = MappingProxyType(
+UNSEEN: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
         "object": (
             "Which thing does the white ring enclose?",
@@ -219,6 +209,7 @@ UNSEEN = MappingProxyType(
             "How long does the {shape} appear on screen?",
         ),
     }
+    | STORY_UNSEEN
 )
 
 

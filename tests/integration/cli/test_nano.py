@@ -13,7 +13,7 @@ import pytest
 from hour_llava.cli import main
 from hour_llava.commands import doctor
 from hour_llava.session import Assistant, load
-from hour_llava.world.questions import Question, make_questions
+from hour_llava.world.questions import FAMILIES, Question, make_questions
 from hour_llava.world.timeline import make_timeline
 from hour_llava.world.video_file import write_video
 
@@ -56,7 +56,9 @@ def reencoded(video: Path) -> Path:
 
 def questions(*formats: str) -> tuple[Question, ...]:
     timeline = make_timeline(SECONDS, SEED)
-    return make_questions(timeline, SEED, per_family=1, formats=formats, wordings="unseen")
+    return make_questions(
+        timeline, SEED, per_family=1, formats=formats, wordings="unseen", families=FAMILIES
+    )
 
 
 @pytest.fixture(scope="module")

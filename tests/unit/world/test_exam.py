@@ -16,11 +16,12 @@ from hour_llava.world.exam import (
     decayed_seconds,
     exam,
     is_near,
+    is_right,
     is_same_answer,
     oracle_coverage,
     uniform_seconds,
 )
-from hour_llava.world.questions import Question, make_questions
+from hour_llava.world.questions import ALL_FAMILIES, Question, make_questions
 from hour_llava.world.timeline import make_timeline
 
 
@@ -92,7 +93,7 @@ def test_the_mean_weighs_families_equally():
         return ExamAnswer(text=question.answer if question.family == "digit" else "?")
 
     result = exam(one_family, videos_of(10))
-    assert score(result, "mean", "oe").share == pytest.approx(1 / 11)
+    assert score(result, "mean", "oe").share == pytest.approx(1 / len(ALL_FAMILIES))
 
 
 @pytest.mark.parametrize(
@@ -128,9 +129,44 @@ def test_results_can_be_read_by_people_and_programs():
     result = exam(perfect, videos_of(3))
     table = result.to_markdown()
     rows = [line for line in table.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in rows}) == 1
+    assert len({line.count("|") for line in rows}) == 2, "two tables"
+    assert "| overall_summarization | 1.00 [1.00, 1.00] | 6 | 0.00 | - | 0 | - |" in rows
     assert "| colour | 1.00 [1.00, 1.00] |" in table
     assert len(json.loads(result.to_json())["outcomes"]) == len(result.outcomes)
+
+
+def test_a_task_adds_up_its_families_and_their_chances():
+    def one_family(_: None, question: Question) -> ExamAnswer:
+        return ExamAnswer(text=question.answer if question.family == "position" else "?")
+
+    result = exam(one_family, videos_of(4, seconds=180))
+    scores = {(s.family, s.format): s for s in result.tasks}
+    assert len(scores) == 22 + 21 + 2, "and the means"
+    assert scores["spatial_perception", "oe"].share == 0.5
+    assert scores["spatial_perception", "oe"].chance == pytest.approx((1 / 4 + 1 / 2) / 2)
+    assert scores["overall_summarization", "oe"].num_questions == 8
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"),
+    [
+        ("ocean, cave, snow, city, night", True),
+        ("First the ocean, then cave, snow and the city.", True),
+        ("ocean, cave, snow", False),
+        ("ocean, cave, snow, city, night, desert", False),
+        ("", False),
+    ],
+)
+def test_a_summary_names_most_scenes_and_no_other(answered: str, expected: bool):
+    question = Question(
+        id="x",
+        family="summary",
+        format="oe",
+        question="Summarize the video.",
+        answer="ocean, cave, snow, city, night",
+        evidence=(),
+    )
+    assert is_right(question, answered) == expected
 
 
 def test_guessing_is_known():
