@@ -67,7 +67,14 @@ def ask(
     assistant = load_quietly(model, device=device, dtype=dtype)
     with watch(video.name) as progress:
         remembering = RememberOptions(
-            fps=fps, start=start, end=end, progress=progress, use_cache=not no_cache
+            fps=fps,
+            start=start,
+            end=end,
+            progress=progress,
+            use_cache=not no_cache,
+            before_watching=lambda planned: assistant.require_answerable(
+                planned, question, options, max_new_tokens, max_memory
+            ),
         )
         remembered = assistant.open_or_remember(video, remembering)
     answer = assistant.ask(

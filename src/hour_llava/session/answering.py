@@ -36,6 +36,15 @@ from hour_llava.session.question import (
 _MAX_UNKNOWN_SHARE = 0.5
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A question that can be asked: the model's inputs, and the bytes its memory may take."""
+
+    inputs: dict[str, Any]
+    by_letter: bool
+    memory_bytes: int | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Said:
     """What the language model said: the text, how sure it was, and each option's probability."""
@@ -60,21 +69,22 @@ def answer_question(
     name: str,
 ) -> Answer:
     """Answer one question; arguments as in `Assistant.ask`."""
-    check_question(question, options)
-    refuse_control_words(" ".join([question, *options]), processor.tokenizer.all_special_tokens)
-    config = model.config
-    by_letter = bool(options) and config.option_scoring == "letter"
-    asked = with_letters(question, options) if by_letter else question
-    prompt = _prompt(processor, asked)
-    inputs = processor(text=prompt, video_features=[memory], seed=seed)
-    inputs = {name: _placed(value, model.device) for name, value in inputs.items()}
-    num_tokens = inputs["input_ids"].shape[1]
-    _require_room(config, processor, num_tokens, max_new_tokens)
-    budget = None
-    if max_memory is not None:
-        budget = memory_bytes_within(max_memory, model, memory, num_tokens)
+    prepared = prepare_question(
+        model,
+        processor,
+        memory,
+        question,
+        options=options,
+        seed=seed,
+        max_new_tokens=max_new_tokens,
+        max_memory=max_memory,
+    )
+    config, by_letter = model.config, prepared.by_letter
+    inputs = {name: _placed(value, model.device) for name, value in prepared.inputs.items()}
     begin = time.monotonic()
-    augmented = model.augment(**inputs, evidence=wants_evidence, max_memory_bytes=budget)
+    augmented = model.augment(
+        **inputs, evidence=wants_evidence, max_memory_bytes=prepared.memory_bytes
+    )
     _wait_for(model.device)
     middle = time.monotonic()
     speaker = _Speaker(model, processor, inputs, augmented)
@@ -105,6 +115,36 @@ def answer_question(
         mass_F=mass_F,
         times_F=None if mass_F is None else times_F,
     )
+
+
+def prepare_question(
+    model: HourLlavaForConditionalGeneration,
+    processor: HourLlavaProcessor,
+    memory: MemoryRepository,
+    question: str,
+    *,
+    options: Sequence[str],
+    seed: int,
+    max_new_tokens: int,
+    max_memory: int | None,
+) -> Prepared:
+    """Put a question to a memory as far as that costs nothing; its features are not touched.
+
+    Raises:
+        QuestionError: it cannot be asked, or is longer than the model reads.
+        ResourceError: `max_memory` is too small.
+    """
+    check_question(question, options)
+    refuse_control_words(" ".join([question, *options]), processor.tokenizer.all_special_tokens)
+    by_letter = bool(options) and model.config.option_scoring == "letter"
+    asked = with_letters(question, options) if by_letter else question
+    inputs = processor(text=_prompt(processor, asked), video_features=[memory], seed=seed)
+    num_tokens = inputs["input_ids"].shape[1]
+    _require_room(model.config, processor, num_tokens, max_new_tokens)
+    memory_bytes = None
+    if max_memory is not None:
+        memory_bytes = memory_bytes_within(max_memory, model, memory, num_tokens)
+    return Prepared(inputs=dict(inputs), by_letter=by_letter, memory_bytes=memory_bytes)
 
 
 class _Speaker:
@@ -185,10 +225,16 @@ def _require_room(
 ) -> None:
     """Refuse a prompt that is longer than the language model can read."""
     room = min(config.text_config.max_position_embeddings, processor.tokenizer.model_max_length)
-    if num_tokens + max_new_tokens > room:
+    left = room - num_tokens
+    if left < 1:
         raise QuestionError(
-            f"the video and the question take {num_tokens:,} tokens and the answer up to "
-            f"{max_new_tokens:,}, but the model reads {room:,}; shorten the question"
+            f"the video and the question take {num_tokens:,} tokens, but the model reads {room:,}; "
+            "shorten the question"
+        )
+    if max_new_tokens > left:
+        raise QuestionError(
+            f"--max-new-tokens {max_new_tokens:,} is too much: the model reads {room:,} tokens, of "
+            f"which the video and the question take {num_tokens:,}; give at most {left:,}"
         )
 
 

@@ -15,7 +15,7 @@ from hour_llava.model.checkpoints import BUILTIN, load_pretrained
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.session.answer import Answer, Progress, ProgressCallback
-from hour_llava.session.answering import answer_question
+from hour_llava.session.answering import answer_question, prepare_question
 from hour_llava.session.cache import is_memory_file
 from hour_llava.session.encoder import FrameEncoder
 from hour_llava.session.options import RememberOptions
@@ -196,6 +196,32 @@ class Assistant:
             max_new_tokens=max_new_tokens,
             max_memory=max_memory,
             name=self.name,
+        )
+
+    def require_answerable(
+        self,
+        memory: MemoryRepository,
+        question: str,
+        options: Sequence[str] | None = None,
+        max_new_tokens: int = 64,
+        max_memory: int | None = None,
+    ) -> None:
+        """Refuse what `ask` would refuse; the memory's features are not needed for that.
+
+        What the process holds may grow until `ask`, which looks at the budget again.
+
+        Raises:
+            QuestionError, ResourceError: as `ask`.
+        """
+        prepare_question(
+            self.model,
+            self.processor,
+            memory,
+            question,
+            options=options or (),
+            seed=0,
+            max_new_tokens=max_new_tokens,
+            max_memory=max_memory,
         )
 
     def encode(self, frames: Sequence[np.ndarray]) -> Tensor:

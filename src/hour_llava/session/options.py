@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hour_llava.schema import Sampling
 from hour_llava.session.answer import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from hour_llava.memory.repository import MemoryRepository
 
 
 def _ignore(_: Progress) -> None:
@@ -22,6 +27,8 @@ class RememberOptions:
         end: seconds, the video's own end by default.
         progress: is told how far it is, and what it will cost.
         use_cache: False neither reads nor keeps anything on disk.
+        before_watching: is given the memory that is about to be made, without its features, and
+            may raise: what cannot be asked afterwards need not be watched.
     """
 
     fps: float | None = None
@@ -29,6 +36,7 @@ class RememberOptions:
     end: float | None = None
     progress: ProgressCallback = _ignore
     use_cache: bool = True
+    before_watching: Callable[[MemoryRepository], None] | None = None
 
     @property
     def sampling(self) -> Sampling:

@@ -118,6 +118,7 @@ def remember_video(
         run.num_frames = reader.num_frames
         header = _header(reader.info, sampling, encoder, model)
         if not options.use_cache:
+            _announce(header, run, options)
             memory = _write_aside(reader, path, header, run)
             return _remembered(memory, path, run)
         folder = cache_folder()
@@ -134,9 +135,25 @@ def remember_video(
             with only_one_process(file, on_wait=lambda: run.say(waiting)):
                 memory = _open_sound(file, header, on_broken=run.say)
                 if memory is None:
+                    _announce(header, run, options)
                     _write(file, reader, path, header, run)
                     return _remembered(MemoryRepository.open(file), path, run)
     return Remembered(memory=memory, path=path, is_cached=True)
+
+
+def _announce(header: MemoryHeader, run: _Run, options: RememberOptions) -> None:
+    """Let the caller refuse the memory that is to be made, before a frame of it is decoded."""
+    if options.before_watching is None or run.num_frames == 0:
+        return
+    encoder = run.encoder
+    shape = (run.num_frames, encoder.tokens_per_frame, encoder.feature_size)
+    start, step = header.sampling.start_seconds or 0.0, 1 / header.sampling.fps
+    planned = MemoryRepository(
+        features_FPD=torch.empty(shape, dtype=encoder.feature_dtype, device="meta"),
+        times_F=start + step * torch.arange(run.num_frames, dtype=torch.float64),
+        header=header,
+    )
+    options.before_watching(planned)
 
 
 def _remembered(memory: MemoryRepository, path: Path, run: _Run) -> Remembered:

@@ -207,6 +207,25 @@ def test_what_cannot_be_done_is_one_line(
     assert expected in err
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(("--max-memory", "1MB"), "give at least"), (("--max-new-tokens", "9999"), "give at most")],
+)
+def test_what_cannot_be_asked_afterwards_is_refused_before_watching(
+    run: Runner,
+    minute_mp4: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    expected: str,
+) -> None:
+    monkeypatch.setenv("HOUR_LLAVA_CACHE", str(tmp_path))
+    code, out, err = run("ask", minute_mp4, QUESTION, *words, "--model", run.model)
+    assert (code, out, err.count("\n")) == (1, "", 1), err
+    assert expected in err
+    assert {path.suffix for path in (tmp_path / "memories").iterdir()} <= {".lock"}
+
+
 @pytest.mark.parametrize("question", ["这是什么?", "Qu'est-ce que c'est ?", "a\nb\tc", "🦊"])
 def test_any_language_gets_an_answer(run: Runner, minute_mp4: Path, question: str) -> None:
     code, out, err = run.ask(minute_mp4, question)

@@ -150,6 +150,19 @@ def test_an_impossible_budget_is_refused_with_both_numbers(
         assistant.ask(memory, QUESTION, max_memory=10**7)
 
 
+def test_an_answer_longer_than_the_model_reads_is_refused_with_what_would_fit(
+    assistant: Assistant, memory: MemoryRepository
+) -> None:
+    with pytest.raises(QuestionError, match=r"--max-new-tokens 1,000,000 .* give at most ([\d,]+)"):
+        assistant.ask(memory, QUESTION, max_new_tokens=10**6)
+    with pytest.raises(QuestionError) as caught:
+        assistant.ask(memory, QUESTION, max_new_tokens=10**6)
+    most = int(str(caught.value).rpartition(" ")[2].replace(",", ""))
+    assistant.require_answerable(memory, QUESTION, max_new_tokens=most)
+    with pytest.raises(QuestionError):
+        assistant.require_answerable(memory, QUESTION, max_new_tokens=most + 1)
+
+
 @pytest.mark.parametrize(
     ("question", "expected"),
     [

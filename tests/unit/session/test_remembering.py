@@ -54,6 +54,36 @@ def test_features_are_those_of_the_frames(assistant: Assistant, minute_mp4: Path
     torch.testing.assert_close(memory.frames(0, 60), assistant.encode(frames))
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_what_is_refused_before_watching_is_not_watched(
+    assistant: Assistant, minute_mp4: Path, cache: Path, use_cache: bool
+) -> None:
+    def refuse(planned: MemoryRepository) -> None:
+        seen.append(planned)
+        raise ResourceError("too small")
+
+    seen: list[MemoryRepository] = []
+    reports: list[Progress] = []
+    options = RememberOptions(
+        start=5, progress=reports.append, use_cache=use_cache, before_watching=refuse
+    )
+    with pytest.raises(ResourceError, match="too small"):
+        assistant.remember_with_report(minute_mp4, options)
+    assert reports == []
+    assert {path.suffix for path in cache.glob("*")} <= {".lock"}
+    made = assistant.remember(minute_mp4, start=5)
+    (planned,) = seen
+    assert planned.shape == made.shape
+    assert planned.times_F.tolist() == made.times_F.tolist()
+    assert planned.duration_seconds == made.duration_seconds
+
+
+def test_a_kept_memory_is_not_announced(assistant: Assistant, minute_mp4: Path) -> None:
+    assistant.remember(minute_mp4, end=5)
+    options = RememberOptions(end=5, before_watching=lambda _: pytest.fail("nothing is watched"))
+    assert assistant.remember_with_report(minute_mp4, options).is_cached
+
+
 def test_the_second_time_it_is_found(assistant: Assistant, minute_mp4: Path) -> None:
     first = assistant.remember_with_report(minute_mp4)
     second = assistant.remember_with_report(minute_mp4)
