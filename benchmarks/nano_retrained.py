@@ -1,10 +1,11 @@
 """What nano would be without its memory: the same model retrained on less, then examined.
 
-    python benchmarks/nano_retrained.py --arm uniform_32 --bank DIR --features DIR
+    python benchmarks/nano_retrained.py --arm uniform_32 --features runs/nano/work
 
 Frozen tower, token bank and questions are nano's; training starts from nano's own weights, which
 favours the baselines, and runs `--steps` steps without `evidence_loss` (there is nothing to point
-at). The bank is what the recipe leaves in out/work. Results join benchmarks/results/nano_exam.json.
+at). The features are what the recipe leaves in out/work. Results join
+benchmarks/results/nano_exam.json.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import tyro
 from torch import Tensor, nn
 
 import hour_llava
-from hour_llava.recipes.nano import NanoSettings
-from hour_llava.train.bank import ClipGroup, TokenGroup, load_group
+from hour_llava.recipes.nano import FAMILIES, NanoSettings
+from hour_llava.train.bank import load_group
 from hour_llava.train.batches import Composer
 from hour_llava.train.heads import AnswerHead
-from hour_llava.train.loop import word_loss
+from hour_llava.train.loop import Stage, word_loss
+from hour_llava.train.splice import Scrapbook
 from hour_llava.train.tower import cosine_rate
-from hour_llava.world.questions import FAMILIES
 from nano_exam import (
     RESULTS,
     Reader,
@@ -39,7 +40,7 @@ from nano_exam import (
 )
 
 Arm = Literal["decayed", "uniform_32", "uniform_64"]
-SECONDS = (52, 84, 124, 200, 310, 600)
+LENGTHS = Stage(num_steps=0, seconds=(52, 600))
 
 
 def tokens_read(arm: Arm, seconds: int, width: int, max_kept: int) -> Tensor:
@@ -51,8 +52,8 @@ def tokens_read(arm: Arm, seconds: int, width: int, max_kept: int) -> Tensor:
 
 def retrain(model: nn.Module, composer: Composer, arm: Arm, features: Path, steps: int) -> None:
     """Train all but the tower on memories of which only a part can be read."""
-    by_seconds: dict[int, ClipGroup] = {g.seconds: g for g in NanoSettings().groups()}
-    groups: dict[int, TokenGroup] = {}
+    groups = [load_group(group, features) for group in NanoSettings().scrap_groups()]
+    scraps, noise = Scrapbook(groups), NanoSettings().noise * groups[0].scale
     config = model.config
     head = AnswerHead(config.text_config.hidden_size, len(composer.answers))
     model.model.vision_tower.requires_grad_(False)
@@ -63,13 +64,8 @@ def retrain(model: nn.Module, composer: Composer, arm: Arm, features: Path, step
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = cosine_rate(step, steps, 1e-3, 30)
-        seconds = rng.choice(SECONDS)
-        if seconds not in groups:
-            groups[seconds] = load_group(by_seconds[seconds], features)
-        clips = groups[seconds]
-        batch = composer.draw(
-            clips, rng, num_videos=6, num_questions=10, families=FAMILIES, noise=0.1 * clips.scale
-        )
+        seconds = LENGTHS.draw_seconds(rng)
+        batch = composer.draw(scraps.videos(seconds, 6, rng), rng, num_questions=10, noise=noise)
         read = tokens_read(arm, seconds, config.num_cells + 1, config.max_kept_frames)
         wholes = model.project_memory(batch.inputs["video_features"])
         inputs = batch.inputs | {"video_features": [part_of(whole, read) for whole in wholes]}
@@ -100,7 +96,7 @@ def main(
 
     Args:
         arm: what may be read.
-        features: the recipe's features of the last tower (out/work/1).
+        features: the folder of the recipe's features (out/work).
         steps: of training.
         seconds: lengths of the exam's videos.
         videos: a length.
@@ -109,7 +105,7 @@ def main(
     torch.set_num_threads(1)
     started = time.process_time()
     assistant = hour_llava.load(model)
-    composer = Composer(assistant.model.config, assistant.processor.tokenizer)
+    composer = Composer(assistant.model.config, assistant.processor.tokenizer, FAMILIES)
     retrain(assistant.model, composer, arm, features, steps)
     reader = Reader(assistant)
     for length in seconds:
