@@ -7,12 +7,30 @@ Source: arXiv 2506.05332, table 1 and VideoMarathon's four panels (source, topic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from hour_llava.videomarathon.records import Record
+from hour_llava.tasks import TASKS, TOPICS
+from hour_llava.videomarathon.checks.balance import (
+    longest_rate,
+    position_counts,
+    topic_counts,
+    yes_rate,
+)
+from hour_llava.videomarathon.checks.evidence import evidence_gap_ms
+from hour_llava.videomarathon.checks.table import ALL_RULES, JUDGED_RULES
+from hour_llava.videomarathon.records import (
+    ClipCaption,
+    Event,
+    Outcome,
+    QAPair,
+    Record,
+    SetAside,
+    Video,
+)
 
 PAPER_TOPIC_MIX: Mapping[str, float] = MappingProxyType(
     {
@@ -25,6 +43,13 @@ PAPER_TOPIC_MIX: Mapping[str, float] = MappingProxyType(
     }
 )
 """Share of the rows by topic. Source: arXiv 2506.05332, VideoMarathon's panel of topics."""
+
+_BUILD_STEPS: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (2, JUDGED_RULES),
+    (3, ("near_duplicate",)),
+    (4, ("option_position", "longest_option", "yes_rate", "topic_mix")),
+)
+"""Place in the funnel -> the rules that decide whether a row gets there; all others decide on 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +120,45 @@ class DatasetRow:
     name: str
     hours: float
     mean_minutes: float
-    min_minutes: float | None
-    max_minutes: float | None
+    min_minutes: float | None = None
+    max_minutes: float | None = None
     num_open_ended: int
     num_multiple_choice: int
 
 
-PAPER_TABLE_1: tuple[DatasetRow, ...] = ()  # filled below
+PAPER_TABLE_1: tuple[DatasetRow, ...] = (
+    DatasetRow(
+        name="LLaVA-Hound",
+        hours=3000,
+        mean_minutes=0.2,
+        num_open_ended=900_000,
+        num_multiple_choice=0,
+    ),
+    DatasetRow(
+        name="ShareGPT4Video",
+        hours=200,
+        mean_minutes=0.3,
+        num_open_ended=0,
+        num_multiple_choice=0,
+    ),
+    DatasetRow(
+        name="LLaVA-Video-178K",
+        hours=2000,
+        mean_minutes=0.6,
+        num_open_ended=960_000,
+        num_multiple_choice=196_000,
+    ),
+    DatasetRow(
+        name="VideoMarathon",
+        hours=9700,
+        mean_minutes=20.9,
+        min_minutes=3,
+        max_minutes=60,
+        num_open_ended=1_730_000,
+        num_multiple_choice=1_570_000,
+    ),
+)
+"""Source: arXiv 2506.05332, table 1; a length that it does not give is None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +182,8 @@ class BuildStats:
         reasons: Rule -> rows that are rejected for it (a row may have several).
         tasks: All 22, in the paper's order.
         topics: All six, in the paper's order.
-        evidence_gaps_seconds: Of the accepted long-form rows: from the end of the first piece of
-            evidence to the start of the last.
+        evidence_gaps_seconds: Of the accepted rows with two pieces of evidence or more: from the
+            start of the first to the start of the last.
         option_positions: Number of options -> how often the answer stands at each place.
         longest_option_rate: Share of multiple-choice answers that are the longest option.
         yes_rate: Share of "yes" among accepted yes/no rows; None without any.
@@ -175,9 +232,163 @@ def collect(
 ) -> BuildStats:
     """Read a build's parts and count.
 
+    A build that has not come to its end is counted as far as it has come: the rows are those of the
+    last stage that has any.
+
     Args:
         build: Gives the records of each stage.
         name: What our row of table 1 is called.
         usage: From the ledger.
     """
-    raise NotImplementedError
+    ingested = list(build.rows("ingest"))
+    events = list(build.rows("event_captions"))
+    split = list(build.rows("events"))
+    rows: list[QAPair] = []
+    for stage in ("balance", "dedup", "verify", "qa"):
+        rows = [row for row in build.rows(stage) if isinstance(row, QAPair)]
+        if rows:
+            break
+    return count(
+        videos=[record for record in ingested if isinstance(record, Video)],
+        set_aside=[record for record in (*ingested, *split) if isinstance(record, SetAside)],
+        captions=[c for c in build.rows("caption_check") if isinstance(c, ClipCaption)],
+        events=[record for record in (events or split) if isinstance(record, Event)],
+        rows=rows,
+        name=name,
+        usage=usage,
+    )
+
+
+def count(
+    *,
+    videos: Sequence[Video],
+    set_aside: Sequence[SetAside],
+    captions: Sequence[ClipCaption],
+    events: Sequence[Event],
+    rows: Sequence[QAPair],
+    name: str = "this build",
+    usage: Iterable[Usage] = (),
+) -> BuildStats:
+    """Count records; `rows` are the last stage's, whose verdicts tell what happened before.
+
+    Args:
+        videos: All that were read, those of them included that were set aside later.
+        set_aside: Files and videos that went no further.
+        captions: Of all clips, unusable ones included.
+        events: Of all videos.
+        rows: Accepted and others.
+        name: What our row of table 1 is called.
+        usage: From the ledger.
+    """
+    dropped = {record.video_id for record in set_aside if record.video_id is not None}
+    kept = [video for video in videos if video.id not in dropped]
+    accepted = [row for row in rows if row.status == "accepted"]
+    num_events = Counter(event.video_id for event in events)
+    minutes = tuple(round(video.duration_ms / 60_000, 3) for video in kept)
+    hours = sum(video.duration_ms for video in kept) / 3_600_000
+    rate, _, _ = longest_rate(rows)
+    ours = DatasetRow(
+        name=name,
+        hours=round(hours, 3),
+        mean_minutes=round(sum(minutes) / len(minutes), 2) if minutes else 0.0,
+        min_minutes=min(minutes, default=None),
+        max_minutes=max(minutes, default=None),
+        num_open_ended=sum(row.format == "oe" for row in accepted),
+        num_multiple_choice=sum(row.format == "mc" for row in accepted),
+    )
+    known = {video.path for video in videos}
+    return BuildStats(
+        num_files=len(known | {record.path for record in set_aside}),
+        num_videos=len(kept),
+        set_aside=dict(sorted(Counter(record.reason for record in set_aside).items())),
+        hours=round(hours, 4),
+        num_clips=len(captions),
+        num_unusable_clips=sum(not caption.is_usable for caption in captions),
+        num_events=len(events),
+        backends=dict(sorted(Counter(video.backend for video in kept).items())),
+        sources=dict(sorted(Counter(video.source for video in kept).items())),
+        durations_minutes=minutes,
+        events_per_video=tuple(num_events[video.id] for video in kept),
+        funnel=_funnel(rows),
+        rules=_rule_rates(rows),
+        reasons=_reasons(rows),
+        tasks=_task_counts(accepted),
+        topics=_topic_shares(accepted),
+        evidence_gaps_seconds=tuple(
+            evidence_gap_ms(row.evidence) / 1000 for row in accepted if len(row.evidence) > 1
+        ),
+        option_positions=position_counts(rows),
+        longest_option_rate=rate,
+        yes_rate=yes_rate(rows)[0],
+        usage=tuple(usage),
+        table_1=(*PAPER_TABLE_1, ours),
+    )
+
+
+def _funnel(rows: Sequence[QAPair]) -> tuple[FunnelStep, ...]:
+    """Tell from verdicts how far each row came."""
+    build_rules = {rule: step for step, rules in _BUILD_STEPS for rule in rules}
+    names = ("candidates", "automatic rules", "judge and blind test", "deduplicated", "balanced")
+    last: dict[str, int] = {}
+    for row in rows:
+        last[row.id] = len(names) - 1
+        for reason in row.reasons if row.status != "accepted" else ():
+            last[row.id] = min(last[row.id], build_rules.get(reason, 1) - 1)
+    steps: list[FunnelStep] = []
+    for index, step in enumerate(names):
+        still = [row for row in rows if last[row.id] >= index]
+        steps.append(
+            FunnelStep(
+                name=step,
+                num_open_ended=sum(row.format == "oe" for row in still),
+                num_multiple_choice=sum(row.format == "mc" for row in still),
+            )
+        )
+    return tuple(steps)
+
+
+def _rule_rates(rows: Sequence[QAPair]) -> tuple[RuleRate, ...]:
+    said: Counter[tuple[str, Outcome]] = Counter(
+        (verdict.rule, verdict.outcome) for row in rows for verdict in row.verdicts
+    )
+    others = sorted({rule for rule, _ in said} - set(ALL_RULES))
+    return tuple(
+        RuleRate(
+            rule=rule,
+            num_passed=said[rule, "pass"],
+            num_failed=said[rule, "fail"],
+            num_skipped=said[rule, "skip"],
+        )
+        for rule in (*ALL_RULES, *others)
+    )
+
+
+def _reasons(rows: Sequence[QAPair]) -> dict[str, int]:
+    out = [row for row in rows if row.status in ("rejected", "quarantined")]
+    counts = Counter(reason for row in out for reason in dict.fromkeys(row.reasons))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _task_counts(accepted: Sequence[QAPair]) -> tuple[TaskCount, ...]:
+    counts = Counter((row.task, row.format) for row in accepted)
+    return tuple(
+        TaskCount(
+            task=task.slug,
+            num_open_ended=counts[task.slug, "oe"],
+            num_multiple_choice=counts[task.slug, "mc"],
+        )
+        for task in TASKS
+    )
+
+
+def _topic_shares(accepted: Sequence[QAPair]) -> tuple[TopicShare, ...]:
+    counts = topic_counts(accepted)
+    return tuple(
+        TopicShare(
+            topic=topic,
+            num_rows=counts[topic],
+            share=round(counts[topic] / len(accepted), 4) if accepted else 0.0,
+            target=PAPER_TOPIC_MIX[topic],
+        )
+        for topic in TOPICS
+    )

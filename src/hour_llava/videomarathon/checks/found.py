@@ -16,6 +16,7 @@ from hour_llava.videomarathon.checks.tables import Tables, aspect_text
 from hour_llava.videomarathon.checks.words import (
     clauses_of,
     content_words,
+    phrases_of,
     sentences_of,
     share_found,
     stem,
@@ -71,6 +72,13 @@ OPPOSITES: tuple[tuple[str, str], ...] = (
     ("expand", "contract"),
     ("melt", "freeze"),
 )
+
+
+_COLOURS_TEXT = """
+    red orange yellow green cyan turquoise blue purple violet pink white black grey brown beige gold
+    silver golden maroon navy teal magenta tan cream
+"""
+_COLOURS = frozenset(stem(word) for word in _COLOURS_TEXT.split())
 
 
 def _opposite_table() -> Mapping[str, frozenset[str]]:
@@ -132,7 +140,18 @@ def _is_found_together(row: QAPair, tables: Tables) -> Finding:
         return failed("no cited sentence holds the answer")
     if named and not any(named & sentence for sentence in fitting):
         return failed(f"no cited sentence joins the answer with {', '.join(sorted(named))}")
-    return passed()
+    other = _other_colour(wanted, named, [s for text in texts for s in phrases_of(text)])
+    return failed(f'"{other}" is cited of it') if other else passed()
+
+
+def _other_colour(wanted: set[str], named: set[str], phrases: list[str]) -> str | None:
+    """Return a phrase that gives the named thing a colour, where none gives it the answer's."""
+    colour = wanted & _COLOURS
+    about = [(phrase, set(all_stems(phrase))) for phrase in phrases]
+    about = [(phrase, stems) for phrase, stems in about if named & stems and stems & _COLOURS]
+    if not colour or not about or any(colour & stems for _, stems in about):
+        return None
+    return about[0][0].strip()
 
 
 def _named_things(row: QAPair) -> set[str]:
@@ -177,15 +196,15 @@ def _distractors(row: QAPair) -> list[tuple[str, set[str]]]:
 
 
 def _other_attributes_are_absent(row: QAPair, tables: Tables) -> Finding:
-    """Look at clauses that name the question's thing: the red car may stand beside a blue one."""
+    """Look at phrases that name the question's thing: the red car may stand beside a blue bus."""
     texts = _scope(row, tables)
     if not texts:
         return skipped("nothing is cited")
     named = _named_things(row)
-    clauses = [set(all_stems(clause)) for text in texts for clause in clauses_of(text)]
-    about = [clause for clause in clauses if not named or named <= clause]
+    phrases = [set(all_stems(phrase)) for text in texts for phrase in phrases_of(text)]
+    about = [phrase for phrase in phrases if named & phrase]
     for option, words in _distractors(row):
-        if any(words <= clause for clause in about):
+        if any(words <= phrase for phrase in about):
             return failed(f'the cited caption also says "{option}" of it')
     return passed()
 

@@ -15,6 +15,11 @@ from hour_llava.videomarathon.checks.synonyms import SYNONYM_OF
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _CLAUSE_END = re.compile(r"[.!?;,:]\s+|\s+(?:while|whereas|but|and then)\s+|\n+")
+_PHRASE_END = re.compile(
+    r"\s(?:and|or|with|beside|near|next to|behind|above|below|under|over|on|in|at|by|of|from|inside|"
+    r"against|around|between|holding|wearing|carrying)\s",
+    re.IGNORECASE,
+)
 
 _SMALL_WORDS_TEXT = """
     a an the this that these those there here it its it's he she they them him her his hers their
@@ -75,10 +80,8 @@ def _cut(word: str) -> str:
             if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
                 word = word[:-1]
             break
-    if word.endswith("ves"):
-        word = word[:-3] + "f"
-    word = re.sub(r"(?:fe|v)$", "f", word)
     word = word.removesuffix("e") if len(word) > 3 else word
+    word = re.sub(r"v$", "f", word)
     return re.sub("i$", "y", word)
 
 
@@ -95,6 +98,11 @@ def sentences_of(text: str) -> list[str]:
 def clauses_of(text: str) -> list[str]:
     """Split a text into sentences and their parts at commas, colons, "while" and "but"."""
     return [part for part in _CLAUSE_END.split(text.strip() + " ") if part.strip()]
+
+
+def phrases_of(text: str) -> list[str]:
+    """Split clauses further, at "and" and at prepositions: "a red car | and a blue bus"."""
+    return [part for clause in clauses_of(text) for part in _PHRASE_END.split(clause) if part]
 
 
 def ngrams(words: list[str], size: int) -> set[tuple[str, ...]]:
