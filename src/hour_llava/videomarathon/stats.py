@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any, Protocol
 
 from hour_llava.tasks import TASKS, TOPICS
 from hour_llava.videomarathon.checks.balance import (
+    PAPER_TOPIC_MIX,
     longest_rate,
     position_counts,
     topic_counts,
@@ -31,18 +31,6 @@ from hour_llava.videomarathon.records import (
     SetAside,
     Video,
 )
-
-PAPER_TOPIC_MIX: Mapping[str, float] = MappingProxyType(
-    {
-        "Temporality": 0.253,
-        "Spatiality": 0.101,
-        "Object": 0.302,
-        "Action": 0.201,
-        "Scene": 0.067,
-        "Event": 0.076,
-    }
-)
-"""Share of the rows by topic. Source: arXiv 2506.05332, VideoMarathon's panel of topics."""
 
 _BUILD_STEPS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (2, JUDGED_RULES),

@@ -16,6 +16,18 @@ from hour_llava.tasks import task_named
 from hour_llava.videomarathon.checks.computed import yes_or_no
 from hour_llava.videomarathon.records import Outcome, QAPair, Verdict, digest
 
+PAPER_TOPIC_MIX: Mapping[str, float] = MappingProxyType(
+    {
+        "Temporality": 0.253,
+        "Spatiality": 0.101,
+        "Object": 0.302,
+        "Action": 0.201,
+        "Scene": 0.067,
+        "Event": 0.076,
+    }
+)
+"""Share of the rows by topic. Source: arXiv 2506.05332, VideoMarathon's panel of topics."""
+
 MIN_YES_NO, MIN_LENGTHS, MIN_POSITIONS = 40, 100, 8
 MAX_YES_OFF, MAX_LONGEST_OFF = 0.05, 0.05
 MAX_SALTS = 200

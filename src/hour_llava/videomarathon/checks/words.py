@@ -16,8 +16,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _CLAUSE_END = re.compile(r"[.!?;,:]\s+|\s+(?:while|whereas|but|and then)\s+|\n+")
 _PHRASE_END = re.compile(
-    r"\s(?:and|or|with|beside|near|next to|behind|above|below|under|over|on|in|at|by|of|from|inside|"
-    r"against|around|between|holding|wearing|carrying)\s",
+    r"\s(?:and|or|with|beside|near|next to|behind|above|below|under|over|on|in|at|by|of|from|"
+    r"inside|against|around|between|holding|wearing|carrying)\s",
     re.IGNORECASE,
 )
 

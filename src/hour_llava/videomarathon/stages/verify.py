@@ -29,6 +29,7 @@ from hour_llava.videomarathon.checks.judged import (
 from hour_llava.videomarathon.checks.table import check_row
 from hour_llava.videomarathon.checks.tables import Tables
 from hour_llava.videomarathon.records import QAPair, Record, Status, Verdict
+from hour_llava.videomarathon.settings import BuildSettings
 from hour_llava.videomarathon.stage import Request, Role, Stage, Tools, Unit, UnitError
 from hour_llava.videomarathon.stages.asking import gather
 from hour_llava.videomarathon.stages.inputs import (
@@ -43,13 +44,25 @@ _VERSION = 1
 JUDGED, BLIND, LONG_FORM = "judged_entailed", "blind", "long_form"
 
 
-def _parameters(settings: Any) -> Mapping[str, Any]:
-    checks, endpoints = settings.checks, settings.endpoints
+def _parameters(settings: BuildSettings) -> Mapping[str, Any]:
     return {
         "stride_ms": settings.stride_ms,
-        "judge": bool(checks.judge) and endpoints.get("judge") is not None,
-        "blind_models": checks.blind_models if endpoints.get("blind") is not None else 0,
+        "judge": settings.checks.judge and settings.endpoints.of("judge") is not None,
+        "blind_roles": _blind_roles(settings),
     }
+
+
+def _blind_roles(settings: BuildSettings) -> list[Role]:
+    """Choose who guesses: as many different models as are asked for and are there."""
+    chosen: list[Role] = []
+    models: list[str] = []
+    roles: tuple[Role, ...] = ("blind", "llm", "judge")
+    for role in roles:
+        endpoint = settings.endpoints.of(role)
+        if endpoint is not None and endpoint.model not in models:
+            chosen.append(role)
+            models.append(endpoint.model)
+    return chosen[: settings.checks.blind_models]
 
 
 async def _run(unit: Unit, parameters: Mapping[str, Any], tools: Tools) -> list[Record]:
@@ -166,7 +179,7 @@ async def _judge(row: QAPair, parameters: Mapping[str, Any], asker: _Asker) -> V
 
 
 async def _test_blind(row: QAPair, parameters: Mapping[str, Any], asker: _Asker) -> Verdict:
-    roles: tuple[Role, ...] = ("blind", "llm")[: int(parameters["blind_models"])]
+    roles: list[Role] = parameters["blind_roles"]
     if asker.tables.is_exact:
         return _skip(BLIND, "known or measured, not told by a model")
     if not roles:
@@ -197,7 +210,7 @@ def _count_calls(unit: Unit, parameters: Mapping[str, Any]) -> int:
         return 0
     rows = all_of(unit, "qa", QAPair)
     num_judged = sum(map(is_judged, rows)) if parameters["judge"] else 0
-    num_blind = sum(map(is_blind_tested, rows)) * NUM_ORDERS * int(parameters["blind_models"])
+    num_blind = sum(map(is_blind_tested, rows)) * NUM_ORDERS * len(parameters["blind_roles"])
     return num_judged + num_blind
 
 
