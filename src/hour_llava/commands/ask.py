@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def ask(
-    video: Annotated[Path, tyro.conf.arg(metavar="VIDEO|FILE.hlm")],
+    video: Annotated[str, tyro.conf.arg(metavar="VIDEO|FILE.hlm")],
     question: Annotated[str, tyro.conf.arg(metavar="QUESTION")],
     /,
     *,
@@ -65,7 +65,7 @@ def ask(
 
     _check_words(video, question, options, max_new_tokens, evidence)
     assistant = load_quietly(model, device=device, dtype=dtype)
-    with watch(video.name) as progress:
+    with watch(Path(video).name) as progress:
         remembering = RememberOptions(
             fps=fps,
             start=start,
@@ -99,14 +99,14 @@ def ask(
             question=question,
             answer=answer,
             memory=remembered.memory,
-            video=None if is_memory_file(video) else video,
+            video=None if is_memory_file(video) else Path(video),
         )
         say(f"evidence picture: {evidence}")
     _say_costs(assistant, answer, remembered)
 
 
 def _check_words(
-    video: Path, question: str, options: tuple[str, ...], max_new_tokens: int, picture: Path | None
+    video: str, question: str, options: tuple[str, ...], max_new_tokens: int, picture: Path | None
 ) -> None:
     """Refuse what can be refused before torch loads and minutes of work on the video begin."""
     from hour_llava.session.cache import is_memory_file
@@ -119,7 +119,7 @@ def _check_words(
         raise QuestionError(f"--max-new-tokens {max_new_tokens}: an answer needs at least 1")
     if picture is not None:
         check_picture_path(picture)
-        if picture.resolve() == video.resolve():
+        if picture.resolve() == Path(video).resolve():
             raise QuestionError(f"--evidence {picture} is the video itself; name another file")
     if not is_memory_file(video):
         check_path(video)

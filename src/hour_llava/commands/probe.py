@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_format
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -15,7 +14,7 @@ from hour_llava.video import probe as probe_video
 
 
 def probe(
-    video: Annotated[Path, tyro.conf.arg(metavar="VIDEO")],
+    video: Annotated[str, tyro.conf.arg(metavar="VIDEO")],
     /,
     *,
     json: bool = False,

@@ -14,7 +14,7 @@ from hour_llava.errors import MemoryFileError
 
 
 def remember(
-    video: Annotated[Path, tyro.conf.arg(metavar="VIDEO")],
+    video: Annotated[str, tyro.conf.arg(metavar="VIDEO")],
     /,
     *,
     out: Path | None = None,
@@ -47,7 +47,7 @@ def remember(
     if out is not None:
         _check_target(out)
     assistant = load_quietly(model, device=device, dtype=dtype)
-    with watch(video.name) as progress:
+    with watch(Path(video).name) as progress:
         remembered = assistant.remember_with_report(
             video, RememberOptions(fps=fps, start=start, end=end, progress=progress)
         )

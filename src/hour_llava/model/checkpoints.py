@@ -90,6 +90,8 @@ def find_folder(name: str | Path) -> Path:
         ModelNotFoundError: nothing of that name is here, and the hub does not have it or is away.
     """
     path = Path(name)
+    if not str(name):
+        raise ModelNotFoundError("the model's name is empty; name one, or leave --model out")
     if path.is_dir():
         return path
     if (BUILTIN / path).is_dir() and path.name == str(name):

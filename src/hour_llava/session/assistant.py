@@ -20,6 +20,7 @@ from hour_llava.session.cache import is_memory_file
 from hour_llava.session.encoder import FrameEncoder
 from hour_llava.session.options import RememberOptions
 from hour_llava.session.remembering import Remembered, remember_video, verify_unless_huge
+from hour_llava.video.container import check_path
 
 # Below this a model is run in float32 everywhere: it is quick anyway, and was measured so.
 _SMALL_PARAMETERS = 300_000_000
@@ -128,6 +129,7 @@ class Assistant:
     ) -> Remembered:
         """Do what `remember` does, and say what it cost."""
         options = options or RememberOptions()
+        check_path(path)  # as it was typed: a Path drops a slash of a URL
         return remember_video(Path(path), self.encoder, options, model=self.name)
 
     def open_or_remember(
@@ -140,9 +142,9 @@ class Assistant:
                 another vision tower made it.
         """
         options = options or RememberOptions()
-        path = Path(path)
         if not is_memory_file(path):
             return self.remember_with_report(path, options)
+        path = Path(path)
         if not path.exists():
             raise VideoNotFoundError(f"{path}: no such file; check the name")
         memory = MemoryRepository.open(path)

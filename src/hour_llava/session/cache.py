@@ -97,6 +97,6 @@ def only_one_process(path: Path, *, on_wait: Callable[[], None]) -> Iterator[Non
         lock.release()
 
 
-def is_memory_file(path: Path) -> bool:
-    """Say whether a name is that of a memory file."""
-    return path.suffix.lower() == ".hlm"
+def is_memory_file(path: str | Path) -> bool:
+    """Say whether a name is that of a memory file; a URL never is."""
+    return Path(path).suffix.lower() == ".hlm" and "://" not in str(path)

@@ -156,6 +156,8 @@ def odd_path(kind: str, folder: Path) -> str:
     match kind:
         case "folder":
             return str(folder)
+        case "empty":
+            return ""
         case "url":
             return "https://example.com/video.mp4"
         case "zero bytes":
@@ -174,12 +176,20 @@ def odd_path(kind: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind", ["missing", "folder", "url", "zero bytes", "text", "device", "nul", "long"]
+    "kind", ["missing", "folder", "empty", "url", "zero bytes", "text", "device", "nul", "long"]
 )
 def test_what_is_no_video_is_one_line(run: Runner, tmp_path: Path, kind: str) -> None:
     code, out, err = run.ask(odd_path(kind, tmp_path), QUESTION)
     assert (code, out, err.count("\n")) == (1, "", 1), err
     assert err.startswith("hour-llava: error: ")
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a//b.mp4", "http://x.org/m.hlm"])
+@pytest.mark.parametrize("verb", ["ask", "remember", "probe"])
+def test_a_url_is_named_as_it_was_typed(run: Runner, verb: str, url: str) -> None:
+    code, out, err = run(verb, url, *([QUESTION] if verb == "ask" else []))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"{url} is a URL; download" in err
 
 
 @pytest.mark.parametrize(
@@ -192,6 +202,7 @@ def test_what_is_no_video_is_one_line(run: Runner, tmp_path: Path, kind: str) ->
         ((QUESTION, "--start", "100"), "start"),
         ((QUESTION, "--start", "20", "--end", "10"), "end"),
         ((QUESTION, "--max-memory", "1MB"), "at least"),
+        ((QUESTION, "--model", ""), "the model's name is empty"),
         ((QUESTION, "--device", "abacus"), "abacus"),
         ((QUESTION, "--dtype", "int3"), "int3"),
         ((QUESTION, "--max-new-tokens", "0"), "max-new-tokens"),
@@ -202,7 +213,7 @@ def test_what_is_no_video_is_one_line(run: Runner, tmp_path: Path, kind: str) ->
 def test_what_cannot_be_done_is_one_line(
     run: Runner, minute_mp4: Path, words: tuple[str, ...], expected: str
 ) -> None:
-    code, out, err = run("ask", minute_mp4, *words, "--model", run.model)
+    code, out, err = run("ask", minute_mp4, "--model", run.model, *words)
     assert (code, out, err.count("\n")) == (1, "", 1), err
     assert expected in err
 
