@@ -396,6 +396,7 @@ def main(
     model: str = "nano",
     clips: Path | None = None,
     first: int = 0,
+    out: Path = RESULTS,
 ) -> None:
     """Run one part of the exam.
 
@@ -406,6 +407,7 @@ def main(
         model: name or folder.
         clips: where mp4 files are kept between runs (default: nowhere).
         first: number of the first file; the results of files that come before it are kept.
+        out: where the scores are added.
     """
     torch.set_num_threads(1)
     started = time.process_time()
@@ -416,7 +418,7 @@ def main(
         results = (mass if part == "mass" else swaps)(Reader(assistant), seconds, videos)
     command = f"nano_exam.py {part} --seconds {seconds} --videos {videos}"
     stamp = stamp_of(command, started)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known = json.loads(out.read_text()) if out.exists() else {}
     for name, result in results.items():
         if first:
             result = add_up([*outcomes_of(known[f"{part}/{name}/{seconds}"]), *result.outcomes])
@@ -425,7 +427,7 @@ def main(
     if part == "swaps":
         kept = assistant.model.config.max_kept_frames
         known[f"coverage/{seconds}"] = stamp | {"share": coverage(seconds, videos, kept)}
-    RESULTS.write_text(json.dumps(known, separators=(",", ":")) + "\n")
+    out.write_text(json.dumps(known, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":
