@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import string
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -78,3 +79,27 @@ def fill(name: str, values: Mapping[str, Any]) -> list[tuple[str, str]]:
         ]
     except KeyError as error:
         raise BuildError(f"prompt {name!r}: no value for its place {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """An example of a task's form; without options the answer alone is shown."""
+
+    question: str
+    answer: str
+    options: tuple[str, ...]
+
+
+def load_examples() -> tuple[dict[str, Example], str]:
+    """Read the example of every task.
+
+    Returns: (examples by the task's slug, 16 hex digits that name the file).
+    """
+    file = resources.files("hour_llava.videomarathon") / "prompts" / "examples.toml"
+    text = file.read_text(encoding="utf-8")
+    examples: dict[str, Example] = {}
+    for slug, fields in tomllib.loads(text).items():
+        options = tuple(fields.get("options", ()))
+        answer = fields.get("answer") or options[0]
+        examples[slug] = Example(question=fields["question"], answer=answer, options=options)
+    return examples, hashlib.sha256(text.encode()).hexdigest()[:16]
