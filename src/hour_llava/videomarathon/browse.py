@@ -47,7 +47,6 @@ def write_page(
     build: BuildRows,
     path: Path,
     *,
-    source: Path,
     title: str,
     video: str | None = None,
     max_videos: int = MAX_VIDEOS,
@@ -57,7 +56,6 @@ def write_page(
     Args:
         build: Whose records to show.
         path: The HTML file.
-        source: The folder that the videos' paths start from.
         title: Stands above the page.
         video: Show only the video of this id or path.
         max_videos: Show the first so many.
@@ -68,7 +66,7 @@ def write_page(
     content = read_content(build)
     chosen = _choose(content, video)
     shown = chosen[:max_videos]
-    text = make_page(content, shown, title=title, source=source, page=path)
+    text = make_page(content, shown, title=title, source=build.source, page=path)
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(text.encode("utf-8", "replace"))

@@ -37,7 +37,6 @@ def browse(
     page = write_page(
         opened,
         build / "browse.html" if out is None else out,
-        source=Path(opened.settings.source),
         title=f"Build {build.resolve().name}",
         video=video,
         max_videos=max_videos,

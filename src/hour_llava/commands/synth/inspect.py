@@ -42,7 +42,7 @@ def inspect(
         return
     path = Path(f"{found.row.id.replace(':', '_')}.png") if out is None else out
     try:
-        draw_contact_sheet(path, found, source=Path(opened.settings.source))
+        draw_contact_sheet(path, found, source=opened.source)
     except VideoError as error:  # the words above are worth having without the pixels
         say(f"no contact sheet: {error}")
     else:

@@ -171,7 +171,7 @@ def _splits(counts: Mapping[str, Mapping[str, int]]) -> str:
 def _makers(videos: Sequence[VideoContent]) -> str:
     backends = Counter(backend for content in videos for backend in content.backends)
     lines = [
-        f"* `{backend}` ({count:,} videos): {_BACKENDS[backend]}."
+        f"* `{backend}` (videos: {count:,}): {_BACKENDS[backend]}."
         for backend, count in sorted(backends.items())
     ]
     made = sorted(
@@ -215,6 +215,7 @@ def _rules(stats: BuildStats) -> str:
     lines = [
         (rate.rule, f"{rate.num_passed:,}", f"{rate.num_failed:,}", f"{rate.num_skipped:,}")
         for rate in stats.rules
+        if rate.num_passed + rate.num_failed + rate.num_skipped
     ]
     return _table(("rule", "passed", "failed", "not applicable"), lines)
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from hour_llava.errors import BuildError
 from hour_llava.tasks import FORMATS, TASKS
@@ -29,6 +29,7 @@ from hour_llava.videomarathon.records import (
     SetAside,
     Video,
 )
+from hour_llava.videomarathon.settings import BuildSettings
 
 Kind = Literal["training", "demonstration"]
 KINDS: tuple[Kind, ...] = ("training", "demonstration")
@@ -43,13 +44,16 @@ _TASK_ORDER = {task.slug: number for number, task in enumerate(TASKS)}
 
 
 class BuildRows(Protocol):
-    """As much of a build as a release needs: its folder, its settings, and rows by stage."""
+    """As much of a build as a release needs: folders, settings, and rows by stage."""
 
     @property
     def folder(self) -> Path: ...
 
     @property
-    def settings(self) -> Any: ...
+    def settings(self) -> BuildSettings: ...
+
+    @property
+    def source(self) -> Path: ...
 
     def rows(self, stage: str) -> Iterator[Record]: ...
 
@@ -99,8 +103,11 @@ class Content:
     row_stage: str | None
 
     def of_kind(self, kind: Kind) -> tuple[VideoContent, ...]:
-        """Return the videos of one of the two releases."""
-        return tuple(video for video in self.videos if video.kind == kind)
+        """Return the videos of one of the two releases; those set aside are in neither."""
+        dropped = {item.video_id for item in self.set_aside}
+        return tuple(
+            item for item in self.videos if item.kind == kind and item.video.id not in dropped
+        )
 
 
 def read_content(build: BuildRows) -> Content:

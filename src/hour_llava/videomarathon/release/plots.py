@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _PALE, _ACCENT, _SECOND, _PAPER = "#1f2933", "#9aa5b1", "#d9480f", "#3b6ea5", "#ffffff"
-_MAX_SOURCES = 8
+_MAX_SOURCES, _MIN_BARS = 8, 4
 _LONG_FORM_SECONDS = 60
 
 
@@ -133,8 +133,8 @@ def _draw_gaps(gaps_seconds: Sequence[float], title: str) -> Figure:
     _draw_histogram(
         axes,
         minutes,
-        heading=f"Between the first and the last piece of evidence: {len(minutes):,} long-form "
-        f"rows, median {median:.1f} min",
+        heading=f"Between the first and the last piece of evidence: {len(minutes):,} rows "
+        f"with two or more, median {median:.1f} min (dashed: 1 min)",
         label="minutes",
         bins=np.linspace(0, max(5.0, *minutes, 5.0), 31).tolist(),
     )
@@ -148,10 +148,11 @@ def _draw_bars(
     places = list(range(len(labels)))
     axes.barh(places, np.asarray(values, float), 0.62, color=colour)
     top = max([*values, 1e-9])
-    for place, value, text in zip(places, values, texts, strict=True):
-        axes.text(value + top * 0.015, place, text, va="center", color=_INK, fontsize=8.5)
+    for place, text in zip(places, texts, strict=True):
+        axes.text(top * 1.4, place, text, va="center", ha="right", color=_INK, fontsize=8.5)
     axes.set_yticks(places, list(labels), color=_INK, parse_math=False)
-    axes.set_xlim(0, top * 1.32)
+    axes.set_xlim(0, top * 1.42)
+    axes.set_ylim(-0.6, max(len(labels), _MIN_BARS) - 0.4)
     axes.set_xticks([])
     axes.invert_yaxis()
     _tidy(axes)
@@ -169,7 +170,8 @@ def _draw_histogram(
     else:
         axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color=_PALE)
         axes.set_yticks([])
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     _head(axes, heading)
     _tidy(axes)
 

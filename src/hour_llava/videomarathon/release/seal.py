@@ -41,8 +41,9 @@ from hour_llava.videomarathon.release.manifest import write_manifest
 from hour_llava.videomarathon.release.media import LeftOut, copy_videos
 from hour_llava.videomarathon.release.parquet import write_tables
 from hour_llava.videomarathon.release.plots import draw_plots
-from hour_llava.videomarathon.release.splits import DEFAULT_SHARES, SPLITS, check_shares, split_of
+from hour_llava.videomarathon.release.splits import SPLITS, split_of
 from hour_llava.videomarathon.release.webvtt import write_chapters, write_clips
+from hour_llava.videomarathon.settings import BuildSettings
 from hour_llava.videomarathon.stats import BuildStats, count
 
 VERSION = 1
@@ -117,8 +118,8 @@ def seal(
         with_videos: Copy the videos whose licence allows it.
 
     Raises:
-        BuildError: the build is empty, the name is no folder's name, the shares are not shares, or
-            the release cannot be written; what stood there before still stands.
+        BuildError: the build is empty, the name is no folder's name, or the release cannot be
+            written; what stood there before still stands.
     """
     from filelock import FileLock
 
@@ -146,61 +147,48 @@ def make_drafts(
     """Sort a build's content into what would become its two releases.
 
     Raises:
-        BuildError: the build is empty, the name is no folder's name, or the shares are not shares.
+        BuildError: the build is empty, or the name is no folder's name.
     """
-    settings = build.settings
-    name = str(name or getattr(settings, "name", None) or "videomarathon")
+    name = name or build.settings.name
     if not _NAME.fullmatch(name):
         raise BuildError(
             f"{name!r} cannot name a release; take letters, digits, dots, dashes and underscores"
         )
-    shares: Mapping[str, float] = getattr(settings, "splits", None) or DEFAULT_SHARES
-    check_shares(shares)
-    source = Path(settings.source) if with_videos else None
     content = read_content(build)
+    names: dict[Kind, str] = {"training": name, "demonstration": f"{name}-demonstration"}
+    source = build.source if with_videos else None
     return {
-        kind: _draft(
-            content,
-            kind,
-            name=name if kind == "training" else f"{name}-demonstration",
-            shares=shares,
-            language=getattr(settings, "language", "en"),
-            source=source,
-        )
+        kind: _draft(content, kind, name=names[kind], settings=build.settings, source=source)
         for kind in KINDS
     }
 
 
 def _draft(
-    content: Content,
-    kind: Kind,
-    *,
-    name: str,
-    shares: Mapping[str, float],
-    language: str,
-    source: Path | None,
+    content: Content, kind: Kind, *, name: str, settings: BuildSettings, source: Path | None
 ) -> Draft:
-    videos = content.of_kind(kind)
+    """Take the videos of a kind that have an accepted row; the figures count all its rows."""
+    candidates = content.of_kind(kind)
+    videos = tuple(item for item in candidates if item.accepted)
     by_split: dict[str, list[VideoContent]] = {split: [] for split in SPLITS}
-    for video in videos:
-        by_split[split_of(video.video.id, shares)].append(video)
+    for item in videos:
+        by_split[split_of(item.video.id, settings.splits)].append(item)
     stats = count(
         videos=[item.video for item in videos],
         set_aside=content.set_aside,
         captions=[caption for item in videos for caption in item.captions],
         events=[event for item in videos for event in item.events],
-        rows=[row for item in videos for row in item.rows],
+        rows=[row for item in candidates for row in item.rows],
         name=name,
     )
-    described = [name, kind, language, json.dumps(dict(shares), sort_keys=True), source is not None]
+    described = [VERSION, name, kind, settings.language, settings.splits.model_dump()]
     return Draft(
         name=name,
         kind=kind,
         videos=videos,
         videos_by_split={split: tuple(items) for split, items in by_split.items()},
         stats=stats,
-        inputs=_hash_inputs([VERSION, *described], _records(videos, content)),
-        language=language,
+        inputs=_hash_inputs([*described, source is not None], _records(candidates, content)),
+        language=settings.language,
         source=source,
     )
 
