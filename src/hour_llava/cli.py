@@ -31,6 +31,11 @@ VERBS = MappingProxyType(
         "info": ("hour_llava.commands.info:info", "say what a memory file holds, and verify it"),
         "probe": ("hour_llava.commands.probe:probe", "measure a video file without decoding it"),
         "world make": ("hour_llava.commands.world:make", "render a video with exact truth"),
+        "synth doctor": ("hour_llava.commands.synth.doctor:doctor", "try a build's endpoints"),
+        "synth mock-server": (
+            "hour_llava.commands.synth.mock_server:mock_server",
+            "play a model endpoint that costs nothing",
+        ),
         "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
         "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
         "bench": ("hour_llava.commands.bench:bench", "measure this machine: decode, encode, ask"),

@@ -109,7 +109,7 @@ class Caller:
         self._max_reasks = max_reasks
         self._retry = retry or RetryPolicy()
         self._ladder = Ladder(ledger)
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[Role, _Target] = {}
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def call(self, request: CallRequest, validate: Validate | None = None) -> CallResult:
@@ -164,11 +164,11 @@ class Caller:
                 f"{name}: its settings say images = false, but the {request.role} is shown "
                 "pictures; give it a model that sees, and images = true, in build.toml"
             )
-        if name not in self._targets:
-            self._targets[name] = _Target(
+        if request.role not in self._targets:
+            self._targets[request.role] = _Target(
                 settings=settings, id=name, price=price_of(settings), client=Client(settings)
             )
-        return self._targets[name]
+        return self._targets[request.role]
 
     async def _ask_once(self, purchase: _Purchase, validate: Validate | None) -> CallResult:
         # Two units may ask the same (two black clips): the second waits, and reads.

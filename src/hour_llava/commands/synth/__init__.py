@@ -1,0 +1,1 @@
+"""The verbs of `hour-llava synth`: one file a verb."""
