@@ -72,7 +72,7 @@ def span(start_seconds: float, end_seconds: float) -> FrameSpan:
 
 def spans_of(*appearances: Appearance) -> tuple[FrameSpan, ...]:
     """List the spans of appearances in order of time."""
-    ordered = sorted(appearances, key=lambda a: a.start_seconds)
+    ordered = sorted(appearances, key=lambda a: (a.start_seconds, a.end_seconds))
     return tuple(span(a.start_seconds, a.end_seconds) for a in ordered)
 
 

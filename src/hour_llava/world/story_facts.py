@@ -208,7 +208,12 @@ def _agent(timeline: Timeline) -> Iterator[Fact]:
 
 
 def _verb(timeline: Timeline) -> Iterator[Fact]:
-    for one in interactions_of(timeline):
+    """Ask of pairs that meet once only: what one does, the other may do in turn."""
+    all_of_them = interactions_of(timeline)
+    pairs = [{one.agent.shape, one.patient.shape} for one in all_of_them]
+    for one, pair in zip(all_of_them, pairs, strict=True):
+        if pairs.count(pair) > 1:
+            continue
         yield Fact(slots=one.slots, answer=str(one.agent.action), evidence=spans_of(one.agent))
 
 
