@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from hour_llava.videomarathon.records import (
     Claim,
@@ -26,6 +27,7 @@ from hour_llava.videomarathon.records import (
 from hour_llava.videomarathon.terms import THINGS, Run, TermIndex, first_sentence, sentence_with
 from hour_llava.videomarathon.wording import say_duration, say_span
 
+_T = TypeVar("_T")
 _FAR_MS, _FAR_SHARE = 60_000, 0.2
 _RATIO = 1.5  # of neighbouring options: well over the 25 % that they must be apart
 
@@ -39,7 +41,7 @@ class Fact:
         question: How it is to be asked; the words if nobody finds better ones.
         answer: The answer.
         wrong: The wrong options; empty where it cannot be a multiple-choice question.
-        claim: What the answer comes to.
+        claim: What the answer comes to; None where it is no time, order or existence.
         evidence: Where it is seen.
         labels: Words that must stand in any question about it, as they are.
         cues: One of these words must stand in the question.
@@ -50,7 +52,7 @@ class Fact:
     question: str
     answer: str
     wrong: tuple[str, ...]
-    claim: Claim
+    claim: Claim | None
     evidence: tuple[Evidence, ...]
     labels: tuple[str, ...] = ()
     cues: tuple[str, ...] = ()
@@ -89,20 +91,20 @@ def facts_for(task: str, tables: FactTables, count: int, rng: Random) -> list[Fa
     events = named_events(tables.events)
     match task:
         case "duration_perception":
-            return _spread(_durations(events, tables, rng), count, rng)
+            return spread(_durations(events, tables, rng), count, rng)
         case "temporal_gap_estimation":
-            return _spread(_gaps(events, tables, rng), count, rng)
+            return spread(_gaps(events, tables, rng), count, rng)
         case "temporal_order":
-            return _spread(_orders(events, tables), count, rng)
+            return spread(_orders(events, tables), count, rng)
         case "event_sequence":
-            groups = _far_groups([e.span for e in events], tables, count, rng)
+            groups = far_groups([e.span for e in events], tables, count, rng)
             return [event_sequence([events[i] for i in group], rng) for group in groups]
         case "action_localization":
             runs = TermIndex(tables.captions).runs()
-            return _spread([_located(run, tables, rng) for run in _short(runs, tables)], count, rng)
+            return spread([_located(run, tables, rng) for run in _short(runs, tables)], count, rng)
         case "action_sequence":
             runs = _short(TermIndex(tables.captions).runs(), tables)
-            groups = _far_groups([run.span for run in runs], tables, count, rng)
+            groups = far_groups([run.span for run in runs], tables, count, rng)
             return [_action_sequence([runs[i] for i in group], rng) for group in groups]
         case "object_existence":
             return _existences(tables, count, rng)
@@ -122,8 +124,9 @@ def named_events(events: Sequence[Event]) -> list[Event]:
     ]
 
 
-def _spread(facts: Sequence[Fact], count: int, rng: Random) -> list[Fact]:
-    return rng.sample(list(facts), min(count, len(facts)))
+def spread(choices: Sequence[_T], count: int, rng: Random) -> list[_T]:
+    """Draw up to `count` of them."""
+    return rng.sample(list(choices), min(count, len(choices)))
 
 
 def item_of(event: Event) -> ClaimItem:
@@ -185,28 +188,27 @@ def _orders(events: Sequence[Event], tables: FactTables) -> list[Fact]:
     for first, second in itertools.combinations(events, 2):
         if second.span.start_ms - first.span.start_ms < tables.far_ms:
             continue
-        named = sorted((first.title, second.title))
-        facts.append(
-            Fact(
-                task="temporal_order",
-                question=f'Which happens first, "{named[0]}" or "{named[1]}"?',
-                answer=first.title,
-                wrong=(second.title,),
-                claim=Claim(
-                    claim="order",
-                    value=f"{first.title} > {second.title}",
-                    items=(item_of(first), item_of(second)),
-                ),
-                evidence=(cite(first), cite(second)),
-                labels=(first.title, second.title),
-                cues=("first", "earlier", "before", "sooner", "precedes"),
-                not_cues=("last", "later", "after", "second", "follows", "not"),
-            )
-        )
+        facts.append(order_of_two(item_of(first), item_of(second), (cite(first), cite(second))))
     return facts
 
 
-def _far_groups(
+def order_of_two(first: ClaimItem, second: ClaimItem, evidence: tuple[Evidence, ...]) -> Fact:
+    """Ask which of two comes first; the answer is `first`."""
+    named = sorted((first.label, second.label))
+    return Fact(
+        task="temporal_order",
+        question=f'Which happens first, "{named[0]}" or "{named[1]}"?',
+        answer=first.label,
+        wrong=(second.label,),
+        claim=Claim(claim="order", value=f"{first.label} > {second.label}", items=(first, second)),
+        evidence=evidence,
+        labels=(first.label, second.label),
+        cues=("first", "earlier", "before", "sooner", "precedes"),
+        not_cues=("last", "later", "after", "second", "follows", "not"),
+    )
+
+
+def far_groups(
     spans: Sequence[Span], tables: FactTables, count: int, rng: Random
 ) -> list[tuple[int, ...]]:
     """Draw groups of three whose starts lie a step apart each, and far apart from end to end."""
@@ -229,7 +231,7 @@ def event_sequence(events: Sequence[Event], rng: Random) -> Fact:
     """Ask for the order of three events."""
     titles = [event.title for event in events]
     named = ", ".join(f'"{title}"' for title in sorted(titles))
-    return _sequence(
+    return sequence(
         "event_sequence",
         f"In which order do these parts of the video take place: {named}?",
         titles,
@@ -245,7 +247,7 @@ def _action_sequence(runs: Sequence[Run], rng: Random) -> Fact:
     items = tuple(
         ClaimItem(label=run.label, span=run.span, clip_id=run.captions[0].clip_id) for run in runs
     )
-    return _sequence(
+    return sequence(
         "action_sequence",
         f"In which order are these actions performed: {named}?",
         labels,
@@ -255,7 +257,7 @@ def _action_sequence(runs: Sequence[Run], rng: Random) -> Fact:
     )
 
 
-def _sequence(
+def sequence(
     task: str,
     question: str,
     labels: Sequence[str],
@@ -263,6 +265,7 @@ def _sequence(
     evidence: tuple[Evidence, ...],
     rng: Random,
 ) -> Fact:
+    """Ask for the order of things; `labels` are in the right one."""
     others = [p for p in itertools.permutations(labels) if list(p) != list(labels)]
     return Fact(
         task=task,

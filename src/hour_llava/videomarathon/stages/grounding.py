@@ -94,10 +94,11 @@ def _caption_at(cited: QAEvidence, sources: Sources) -> ClipCaption | None:
 def aspect_of(quote: str, caption: ClipCaption, preferred: str | None) -> Aspect | None:
     """Name the aspect that holds a quote: the preferred one first; that one where none does."""
     first = (preferred,) if preferred in ASPECTS else ()
-    wanted = _fold(quote)
-    for name in (*first, *ASPECTS):
-        if wanted in _fold(str(getattr(caption.aspects, name))):
-            return cast(Aspect, name)
+    for as_compared in (_one_spaced, _fold):
+        wanted = as_compared(quote)
+        for name in (*first, *ASPECTS):
+            if wanted in as_compared(str(getattr(caption.aspects, name))):
+                return cast(Aspect, name)
     return cast(Aspect, first[0]) if first else None
 
 
@@ -129,6 +130,10 @@ def read_options(options: Mapping[str, str] | None, answer: str) -> tuple[tuple[
 def _bare(text: str) -> str:
     """Cut a letter that stands before an option's text: "B. red"."""
     return re.sub(r"^\s*\(?[A-D][).:]\s+", "", text).strip()
+
+
+def _one_spaced(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _fold(text: str) -> str:
