@@ -14,6 +14,7 @@ from hour_llava.tasks import task_named
 from hour_llava.videomarathon.checks.rule import Finding, Rule, failed, passed, skipped
 from hour_llava.videomarathon.checks.tables import Tables, aspect_text
 from hour_llava.videomarathon.checks.words import (
+    SMALL_WORDS,
     clauses_of,
     content_words,
     phrases_of,
@@ -30,7 +31,7 @@ _GENERIC_TEXT = """
     colour color kind type sort object item person people man woman video scene moment time part
     place position side shape size number seen shown visible appear see show happen take located
     find happening performing doing currently using held being picture screen frame describe name
-    tell identify kindly relation relative compared main person's setting action
+    tell identify stand lie sit hang kindly relation relative compared main person's setting action
 """
 _GENERIC = frozenset(stem(word) for word in _GENERIC_TEXT.split())
 
@@ -98,9 +99,15 @@ def all_stems(text: str) -> list[str]:
 
 
 def informative(text: str, row: QAPair) -> set[str]:
-    """Return the stems of a text that the question does not say; all of them if it says all."""
-    stems = set(content_words(text)) or set(all_stems(text))
-    return (stems - set(content_words(row.question))) or stems
+    """Return the stems of a text that carry it: not the question's, not "somebody" or "slowly".
+
+    Where nothing is left, less is taken away, at last nothing.
+    """
+    words = [word for word in words_of(text) if word not in SMALL_WORDS] or words_of(text)
+    asked = set(content_words(row.question))
+    stems = {stem(word) for word in words}
+    weighty = {stem(word) for word in words if not word.endswith("ly")} - _GENERIC
+    return (weighty - asked) or (stems - asked) or stems
 
 
 def _cited_captions(row: QAPair, tables: Tables) -> list[ClipCaption]:
@@ -155,7 +162,7 @@ def _other_colour(wanted: set[str], named: set[str], phrases: list[str]) -> str 
 
 
 def _named_things(row: QAPair) -> set[str]:
-    return set(content_words(row.question)) - _GENERIC - set(content_words(row.answer))
+    return set(content_words(row.question)) - _GENERIC - informative(row.answer, row)
 
 
 def _scope(row: QAPair, tables: Tables) -> list[str]:

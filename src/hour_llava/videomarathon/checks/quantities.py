@@ -25,9 +25,14 @@ _NUMBER_WORDS = MappingProxyType(
     {word: number for number, word in enumerate(_UP_TO_TWENTY.split())}
     | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "ninety": 90, "a": 1, "an": 1}
 )
-_NUMBER = r"(\d+(?:\.\d+)?|" + "|".join(sorted(_NUMBER_WORDS, key=len, reverse=True)) + ")"
-_UNIT = r"(hours?|hrs?|h|minutes?|mins?|m|milliseconds?|ms|seconds?|secs?|s)"
-_QUANTITY = re.compile(rf"(?<![\w.:]){_NUMBER}[\s-]*{_UNIT}(?!\w)", re.IGNORECASE)
+_DIGITS = r"\d+(?:\.\d+)?"
+_WORDS = "|".join(sorted(_NUMBER_WORDS, key=len, reverse=True))
+_LONG_UNIT = r"hours?|hrs?|minutes?|mins?|milliseconds?|seconds?|secs?"
+_UNIT = rf"({_LONG_UNIT}|ms|h|m|s)"
+# After a word a unit is spelt out and set apart: "last eighth" is no eight hours.
+_QUANTITY = re.compile(
+    rf"(?<![\w.:])(?:({_DIGITS})[\s-]*{_UNIT}|({_WORDS})[\s-]+({_LONG_UNIT}))(?!\w)", re.IGNORECASE
+)
 _CLOCK = re.compile(r"(?<![\d:])(?:(\d{1,2}):)?(\d{1,2}):(\d{2})(?:\.(\d{1,3}))?(?![\d:])")
 _RANGE_BETWEEN = re.compile(r"^\s*(?:-|–|—|to|until|till|and|up to)\s*(?:about\s+|at\s+)?$")
 
@@ -57,7 +62,8 @@ def lengths_in(text: str) -> list[Length]:
 
 
 def _read(match: re.Match[str]) -> tuple[int, int]:
-    word, unit = match.group(1).lower(), match.group(2).lower()
+    word = (match.group(1) or match.group(3)).lower()
+    unit = (match.group(2) or match.group(4)).lower()
     unit_ms = _UNIT_MS[unit if unit in _UNIT_MS else unit.removesuffix("s")]
     number = float(_NUMBER_WORDS[word]) if word in _NUMBER_WORDS else float(word)
     fraction = word.partition(".")[2] if word not in _NUMBER_WORDS else ""

@@ -31,7 +31,6 @@ GROUPS: tuple[str, ...] = (
     "boy lad",
     "girl lass",
     "person human individual somebody",
-    "people persons crowd",
     "cup mug",
     "glass tumbler goblet",
     "pan skillet frypan",
@@ -89,6 +88,22 @@ GROUPS: tuple[str, ...] = (
 )
 """Each line is a group; its first word stands for all of them."""
 
+IRREGULAR: tuple[str, ...] = (
+    "tie tying ties", "lie lying", "die dying", "hold held", "throw threw thrown",
+    "take took taken", "give gave given", "go went gone goes", "come came", "run ran",
+    "eat ate eaten", "drink drank drunk", "see saw seen", "sit sat sitting", "stand stood",
+    "write wrote written", "ride rode ridden riding", "drive drove driven driving",
+    "catch caught", "bring brought", "buy bought", "build built", "break broke broken",
+    "cut cutting", "put putting", "fall fell fallen", "rise rose risen rising", "fly flew flown",
+    "swim swam swum swimming", "wear wore worn", "feed fed", "speak spoke spoken",
+    "make made making", "find found", "say said", "tell told", "begin began begun",
+    "draw drew drawn", "grow grew grown", "shrink shrank shrunk", "sing sang sung",
+    "swing swung", "dig dug digging", "shake shook shaken", "sweep swept", "man men",
+    "woman women", "child children", "foot feet", "tooth teeth", "mouse mice", "goose geese",
+    "person people persons",
+)  # fmt: skip
+"""Each line is one word in forms that no rule of endings gives. Not "left": it is a side too."""
+
 
 def _table(groups: tuple[str, ...]) -> Mapping[str, str]:
     table: dict[str, str] = {}
@@ -101,3 +116,6 @@ def _table(groups: tuple[str, ...]) -> Mapping[str, str]:
 
 SYNONYM_OF: Mapping[str, str] = _table(GROUPS)
 """Word -> the first of its group."""
+
+BASE_OF: Mapping[str, str] = _table(IRREGULAR)
+"""Irregular form -> its base."""

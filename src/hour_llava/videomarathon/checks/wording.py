@@ -35,6 +35,11 @@ _HARMLESS = re.compile(
     re.IGNORECASE,
 )
 
+_COMPARES = re.compile(
+    r"\b(?:compar\w+|between|of the|which (?:of|one)|in order|both|\w+er than|longer|shorter|earlier|"
+    r"later|sooner|first|last|before|more|less|larger|smaller|closer|nearer|faster|slower)\b"
+)
+
 
 def artefact_in(text: str) -> str | None:
     """Return the first words that speak of clips, captions or tables instead of the video."""
@@ -93,7 +98,14 @@ def _offers_choices(row: QAPair) -> bool:
         bare = re.sub(r"^(?:the|a|an)\s+", "", answer)
         if bare and any(bare in side for side in around):
             return True
-    return False
+    return _is_one_of_two(question, row.answer)
+
+
+def _is_one_of_two(question: str, answer: str) -> bool:
+    """Say whether a question compares the answer with another: "Compare the sea with the snow"."""
+    bare = re.escape(re.sub(r"^(?:the|a|an)\s+", "", fold(answer).strip(" .")))
+    pair = rf"(?:\b(?:and|with|or)\s+(?:the|a|an)?\s*{bare}\b|\b{bare}\s+(?:and|with|or)\b)"
+    return bool(_COMPARES.search(question)) and bool(re.search(pair, question))
 
 
 def _is_a_question(row: QAPair, _: Tables) -> Finding:

@@ -6,17 +6,20 @@ A stem is only good for saying that two words are the same one ("grows" and "gro
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 
-from hour_llava.videomarathon.checks.synonyms import SYNONYM_OF
+from hour_llava.videomarathon.checks.synonyms import BASE_OF, SYNONYM_OF
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _CLAUSE_END = re.compile(r"[.!?;,:]\s+|\s+(?:while|whereas|but|and then)\s+|\n+")
 _PHRASE_END = re.compile(
-    r"\s(?:and|or|with|beside|near|next to|behind|above|below|under|over|on|in|at|by|of|from|"
+    r"\s(?:(?:and|or)(?=\s(?:an?|the|his|her|their|its|some|two|three|another|one)\b)|with|beside|"
+    r"near|next to|behind|above|below|under|over|on|in|at|by|of|from|"
     r"inside|against|around|between|holding|wearing|carrying)\s",
     re.IGNORECASE,
 )
@@ -47,17 +50,19 @@ def words_of(text: str) -> list[str]:
     return [word.removesuffix("'s") for word in _WORD.findall(fold(text))]
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """Return a word without its ending, and as the first of its synonyms.
 
     >>> stem("growing") == stem("grows"), stem("couches") == stem("sofa")
     (True, True)
     """
-    for form in (word, _singular(word)):
+    base = BASE_OF.get(word, word)
+    for form in (base, _singular(base)):
         if form in SYNONYM_OF:
-            return SYNONYM_OF[form]
-    cut = _cut(word)
-    return SYNONYM_OF.get(cut, cut)
+            return _cut(SYNONYM_OF[form])
+    cut = _cut(base)
+    return _SYNONYM_OF_STEM.get(cut, cut)
 
 
 def _singular(word: str) -> str:
@@ -83,6 +88,9 @@ def _cut(word: str) -> str:
     word = word.removesuffix("e") if len(word) > 3 else word
     word = re.sub(r"v$", "f", word)
     return re.sub("i$", "y", word)
+
+
+_SYNONYM_OF_STEM = MappingProxyType({_cut(word): _cut(SYNONYM_OF[word]) for word in SYNONYM_OF})
 
 
 def content_words(text: str) -> list[str]:
