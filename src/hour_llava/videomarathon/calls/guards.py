@@ -18,9 +18,10 @@ MOCK_FINGERPRINT = "hour-llava-mock"
 _WHITESPACE = re.compile(r"\s{200,}")
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-_WORD = re.compile(r"\w+|[^\w\s]")
-_LOOP_WINDOWS = (120, 600)  # words at the end; in them fewer than one 4-gram in seven is new
-_LOOP_RATIO = 0.15
+_WORD = re.compile(r"\w+")
+_SHORT_PERIOD, _LONG_PERIOD = 8, 64  # words that make one turn of a loop
+_TAIL_WORDS = 400
+_LOOP_WORDS, _LOOP_TURNS = 40, 4
 _REFUSAL = re.compile(
     r"^\W*(i['’]?m sorry|i am sorry|sorry,|i can(no|['’])t|i can not|i am unable|i['’]m unable|"
     r"i won['’]t|unfortunately,? i|as an ai|抱歉|对不起|很抱歉|我无法|我不能)",
@@ -58,7 +59,7 @@ def read_answer(body: str) -> Answer:
     try:
         response = json.loads(body)
         choice = response["choices"][0]
-        message = choice["message"]
+        message = dict(choice["message"])
     except (ValueError, LookupError, TypeError) as error:
         raise ContentError("unreadable", f"no chat completion: {body[:80]!r}") from error
     usage = response.get("usage") or {}
@@ -113,18 +114,23 @@ def _parse(text: str) -> Any:
 
 
 def _is_loop(text: str) -> bool:
-    tail = text[-12_000:]
-    words = _WORD.findall(tail)
-    if len(words) * 12 < len(tail):  # a script without blanks: characters instead
-        words = list(tail.replace(" ", ""))
-    for window in _LOOP_WINDOWS:
-        last = words[-window:]
-        if len(last) < window:
-            return False
-        grams = set(zip(last, last[1:], last[2:], last[3:], strict=False))
-        if len(grams) < _LOOP_RATIO * (window - 3):
-            return True
-    return False
+    """Say whether words follow themselves over and over: few of them anywhere, many at the end."""
+    words = _WORD.findall(text)
+    if len(words) * 12 < len(text):  # a script without blanks: characters instead
+        words = list(text.replace(" ", ""))
+    tail = words[-_TAIL_WORDS:]
+    periods = [(period, words) for period in range(1, _SHORT_PERIOD + 1)]
+    periods += [(period, tail) for period in range(_SHORT_PERIOD + 1, _LONG_PERIOD + 1)]
+    return any(
+        _longest_run(some, period) >= max(_LOOP_WORDS, _LOOP_TURNS * period)
+        for period, some in periods
+    )
+
+
+def _longest_run(words: list[str], period: int) -> int:
+    """Return for how many words in a row each is the one that stood `period` before it."""
+    same = "".join("=" if a == b else " " for a, b in zip(words, words[period:], strict=False))
+    return max(map(len, same.split()), default=0)
 
 
 def _text_of(content: Any) -> str:
