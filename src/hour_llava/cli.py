@@ -36,6 +36,54 @@ VERBS = MappingProxyType(
             "hour_llava.commands.synth.mock_server:mock_server",
             "play a model endpoint that costs nothing",
         ),
+        "synth init": (
+            "hour_llava.commands.synth.init:init",
+            "make a folder for a dataset build",
+        ),
+        "synth plan": (
+            "hour_llava.commands.synth.plan:plan",
+            "units, calls, tokens, money, hours: before any is spent",
+        ),
+        "synth run": (
+            "hour_llava.commands.synth.run:run",
+            "build what is not built yet; resumes",
+        ),
+        "synth status": (
+            "hour_llava.commands.synth.status:status",
+            "what is done, what failed, what is to do",
+        ),
+        "synth retry": (
+            "hour_llava.commands.synth.retry:retry",
+            "give failed units another chance",
+        ),
+        "synth inspect": (
+            "hour_llava.commands.synth.inspect:inspect",
+            "from a row to its evidence, captions, call and pixels",
+        ),
+        "synth check": (
+            "hour_llava.commands.synth.check:check",
+            "check every row and file of a build",
+        ),
+        "synth stats": (
+            "hour_llava.commands.synth.stats:stats",
+            "yield, rules, topics, evidence gaps, cost",
+        ),
+        "synth review": (
+            "hour_llava.commands.synth.review:review",
+            "judge a sample by hand: precision with its interval",
+        ),
+        "synth export": (
+            "hour_llava.commands.synth.export:export",
+            "write the releases of a build",
+        ),
+        "synth card": (
+            "hour_llava.commands.synth.card:card",
+            "write a release's dataset card",
+        ),
+        "synth browse": (
+            "hour_llava.commands.synth.browse:browse",
+            "one HTML page to look at a build",
+        ),
         "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
         "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
         "bench": ("hour_llava.commands.bench:bench", "measure this machine: decode, encode, ask"),

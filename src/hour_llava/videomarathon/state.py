@@ -116,6 +116,10 @@ class State:
             )
         return self._known[name]
 
+    def knows(self, name: str) -> bool:
+        """Say whether a stage was worked out."""
+        return name in self._known
+
     def rows(self, name: str) -> Iterator[Record]:
         """Read a stage's rows, sorted by unit; see `Build.rows`."""
         state = self.of(name)
