@@ -91,10 +91,9 @@ class TopicShare:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Calls and tokens of one stage at one model; `usd` is None where the price is unknown."""
+    """Calls and tokens of one stage; `usd` is None where the price is unknown."""
 
     stage: str
-    model: str
     num_calls: int
     num_prompt_tokens: int
     num_completion_tokens: int
@@ -175,7 +174,7 @@ class BuildStats:
         option_positions: Number of options -> how often the answer stands at each place.
         longest_option_rate: Share of multiple-choice answers that are the longest option.
         yes_rate: Share of "yes" among accepted yes/no rows; None without any.
-        usage: Calls, tokens and cost by stage and model.
+        usage: Calls, tokens and cost by stage.
         table_1: The paper's rows, and ours last.
     """
 

@@ -47,17 +47,21 @@ class Length:
 
 def lengths_in(text: str) -> list[Length]:
     """List all lengths in order; neighbours of falling units ("1 minute and 20 s") are one."""
-    found: list[Length] = []
-    last_end, last_unit = -1, 0
+    return [length for _, _, length in _placed_lengths(text)]
+
+
+def _placed_lengths(text: str) -> list[tuple[int, int, Length]]:
+    found: list[tuple[int, int, Length]] = []
     for match in _QUANTITY.finditer(text):
+        start, end = match.span()
         number, unit_ms = _read(match)
-        between = text[last_end : match.start()].strip(" ,").lower() if found else None
-        if found and between in ("", "and") and unit_ms < last_unit:
-            whole = found.pop()
-            found.append(Length(ms=whole.ms + number, unit_ms=unit_ms))
-        else:
-            found.append(Length(ms=number, unit_ms=unit_ms))
-        last_end, last_unit = match.end(), unit_ms
+        if found:
+            first, last, whole = found[-1]
+            between = text[last:start].strip(" ,").lower()
+            if between in ("", "and") and unit_ms < whole.unit_ms:
+                found[-1] = (first, end, Length(ms=whole.ms + number, unit_ms=unit_ms))
+                continue
+        found.append((start, end, Length(ms=number, unit_ms=unit_ms)))
     return found
 
 
@@ -80,7 +84,7 @@ def times_in(text: str) -> list[tuple[int, int, int]]:
     """List all points of time as (start, end, milliseconds): clock times and "80 seconds"."""
     found = [(m.start(), m.end(), _clock_ms(m)) for m in _CLOCK.finditer(text)]
     if not found:
-        found = [(m.start(), m.end(), _read(m)[0]) for m in _QUANTITY.finditer(text)]
+        found = [(start, end, length.ms) for start, end, length in _placed_lengths(text)]
     return found
 
 

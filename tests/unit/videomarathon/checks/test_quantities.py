@@ -49,14 +49,14 @@ def test_two_different_lengths_are_no_single_one() -> None:
         ("01:20-02:05", 80, 125),
         ("Between 1:00:00 and 1:00:30.", 3600, 3630),
         ("20-50 s", 20, 50),
-        ("from 20 seconds to 1 minute 10 seconds", 20, 60),
+        ("from 20 seconds to 1 minute 10 seconds", 20, 70),
     ],
 )
 def test_a_span_is_read(text: str, start: int, end: int) -> None:
     span = span_in(text)
     assert span is not None
     assert span.start_ms == start * 1000
-    assert span.end_ms == pytest.approx(end * 1000, abs=10_000)
+    assert span.end_ms == end * 1000
 
 
 @pytest.mark.parametrize("text", ["at 1:10", "in the kitchen", "from 2:00 to 1:00"])
