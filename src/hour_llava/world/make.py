@@ -29,6 +29,7 @@ def make_world(
     seed: int = 0,
     per_family: int = 2,
     wordings: str = "all",
+    split: str = "any",
     fps: int = 6,
     width: int = 320,
     height: int = 180,
@@ -45,6 +46,7 @@ def make_world(
         seed: of everything.
         per_family: questions a family and format.
         wordings: "train", "unseen" or "all".
+        split: which compositions may occur: "any", "train" or "exam".
         fps: frames a second of the mp4.
         width: of the mp4.
         height: of the mp4.
@@ -54,7 +56,7 @@ def make_world(
         HourLlavaError: a length out of range, a folder that cannot be written, existing files.
         ResourceError: the disk is full.
     """
-    timeline = make_timeline(seconds, seed)
+    timeline = make_timeline(seconds, seed, split=split)
     questions = make_questions(timeline, seed, wordings=wordings, per_family=per_family)
     finals = {name: out / name for name in (VIDEO, TRUTH, QUESTIONS)}
     existing = [str(path) for path in finals.values() if path.exists()]

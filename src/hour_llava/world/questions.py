@@ -168,7 +168,7 @@ def ask(
 
     A summary is never multiple-choice: "mc" gives None.
 
-    Cost: 40 microseconds, whatever the length.
+    Cost: 10 to 250 microseconds, whatever the length.
     """
     facts = facts_of(timeline, family) if format in formats_of(family) else []
     if not facts:
