@@ -110,7 +110,7 @@ def _check_words(
 ) -> None:
     """Refuse what can be refused before torch loads and minutes of work on the video begin."""
     from hour_llava.session.cache import is_memory_file
-    from hour_llava.session.picture import check_picture_path
+    from hour_llava.session.picture import check_picture
     from hour_llava.session.question import check_question
     from hour_llava.video.container import check_path
 
@@ -118,9 +118,7 @@ def _check_words(
     if max_new_tokens < 1:
         raise QuestionError(f"--max-new-tokens {max_new_tokens}: an answer needs at least 1")
     if picture is not None:
-        check_picture_path(picture)
-        if picture.resolve() == Path(video).resolve():
-            raise QuestionError(f"--evidence {picture} is the video itself; name another file")
+        check_picture(picture, source=video)
     if not is_memory_file(video):
         check_path(video)
 

@@ -10,7 +10,6 @@ import tyro
 from hour_llava.commands.arguments import Rate, Seconds
 from hour_llava.commands.progress import readable_bytes, say_damage, watch
 from hour_llava.commands.terminal import say
-from hour_llava.errors import MemoryFileError
 
 
 def remember(
@@ -41,11 +40,12 @@ def remember(
     """
     from hour_llava.commands.loading import load_quietly
     from hour_llava.session.options import RememberOptions
+    from hour_llava.session.target import check_target
     from hour_llava.video.container import check_path
 
     check_path(video)
     if out is not None:
-        _check_target(out)
+        check_target(out, what="the memory file", suffixes=(".hlm",), source=video)
     assistant = load_quietly(model, device=device, dtype=dtype)
     with watch(Path(video).name) as progress:
         remembered = assistant.remember_with_report(
@@ -63,17 +63,3 @@ def remember(
         f"encode {remembered.encode_seconds:.2f}"
     )
     say_damage(memory.damage)
-
-
-def _check_target(out: Path) -> None:
-    """Refuse, before any work, a place where no memory file can or may be written.
-
-    Raises:
-        MemoryFileError: names the file and what is wrong with it.
-    """
-    from hour_llava.session.cache import is_memory_file
-
-    if not is_memory_file(out):
-        raise MemoryFileError(f"{out}: a memory file ends in .hlm; give --out {out.name}.hlm")
-    if out.is_dir() or not out.parent.is_dir():
-        raise MemoryFileError(f"{out}: no file can be made there; name one in a folder that is")

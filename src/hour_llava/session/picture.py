@@ -16,6 +16,7 @@ import numpy as np
 
 from hour_llava.errors import ResourceError
 from hour_llava.schema import Evidence
+from hour_llava.session.target import check_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,21 +44,13 @@ def clock_digits(fps: float) -> int:
     return max(0, math.ceil(math.log10(fps)))
 
 
-def check_picture_path(path: Path) -> None:
+def check_picture(path: Path, *, source: str | Path | None = None) -> None:
     """Refuse a picture that cannot be written, before there is anything to draw.
 
     Raises:
-        ResourceError: its folder is missing, or its suffix is no picture's.
+        ResourceError: see `check_target`.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise ResourceError(
-            f"cannot write the evidence picture {path}: {path.suffix or 'no suffix'} is no format; "
-            f"take {', '.join(_FORMATS)}"
-        )
-    if not path.parent.is_dir():
-        raise ResourceError(
-            f"cannot write the evidence picture {path}: {path.parent} is no folder; make it first"
-        )
+    check_target(path, what="the evidence picture", suffixes=_FORMATS, source=source)
 
 
 def draw_evidence(
@@ -92,7 +85,7 @@ def draw_evidence(
         ResourceError: the folder or the format cannot be written; the message names it.
     """
     path = Path(path)
-    check_picture_path(path)
+    check_picture(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

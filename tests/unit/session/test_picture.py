@@ -79,7 +79,7 @@ def test_any_text_can_be_written(tmp_path: Path, text: str) -> None:
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match=r"take \.png"):
+    with pytest.raises(ResourceError, match=r"end it in \.png"):
         draw(tmp_path / "e.doc")
 
 
