@@ -258,6 +258,10 @@ class MemoryRepository:
             feature_size=D,
             dtype=self.dtype,
             num_frames_expected=F,
+            thumbnails_expected=(
+                len(self.thumbnails),
+                sum(len(image) for _, image in self.thumbnails),
+            ),
             commit_every=SAVE_FRAMES,
             resume=False,
             suffix=".saving",

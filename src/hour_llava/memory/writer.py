@@ -37,6 +37,8 @@ from hour_llava.memory.header import MemoryHeader, checksum
 from hour_llava.schema import DamagedSpan
 
 JOURNAL_VERSION = 1
+# A frame's time as JSON text, and what stands around a thumbnail there and in the finished file.
+TIME_TEXT_BYTES, THUMBNAIL_EXTRA_BYTES = 24, 64
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -50,6 +52,7 @@ class MemoryFileWriter:
         feature_size: D of the features.
         dtype: of the stored features.
         num_frames_expected: where known, the disk is asked for room before anything is written.
+        thumbnails_expected: (number, bytes of all) of the thumbnails that will come with them.
         commit_every: frames between commits.
         resume: whether an unfinished file of the same identity is continued.
         suffix: of the unfinished file.
@@ -67,6 +70,7 @@ class MemoryFileWriter:
         feature_size: int,
         dtype: torch.dtype = torch.bfloat16,
         num_frames_expected: int | None = None,
+        thumbnails_expected: tuple[int, int] = (0, 0),
         commit_every: int = 64,
         resume: bool = True,
         suffix: str = ".partial",
@@ -81,6 +85,8 @@ class MemoryFileWriter:
         self.bytes_per_frame = tokens_per_frame * feature_size * dtype.itemsize
         self.commit_every = commit_every
         self.num_frames_expected = num_frames_expected
+        self.thumbnails_expected = thumbnails_expected
+        self._is_resumable = resume
         self._journal_end = 0
         self._times: list[float] = []
         self._thumbnails: list[tuple[float, bytes]] = []
@@ -258,16 +264,31 @@ class MemoryFileWriter:
     def _require_room(self) -> None:
         if self.num_frames_expected is None:
             return
-        left = max(0, self.num_frames_expected - len(self._times))
-        needed = left * self.bytes_per_frame + 2 * DATA_START
+        needed = self._bytes_to_come(self.num_frames_expected)
         free = shutil.disk_usage(self.path.parent).free
         if needed > free:
             raise self._full(needed, free)
 
+    def _bytes_to_come(self, num_frames: int) -> int:
+        """Count what the disk has still to take: the journal stays until the file is whole.
+
+        Thumbnails are written twice, to the journal as text of 4/3 their size.
+        """
+        left = max(0, num_frames - len(self._times))
+        number, size = self.thumbnails_expected
+        held = sum(len(image) for _, image in self._thumbnails)
+        size_left, number_left = max(0, size - held), max(0, number - len(self._thumbnails))
+        journal = left * TIME_TEXT_BYTES + size_left * 4 // 3 + number_left * THUMBNAIL_EXTRA_BYTES
+        tail = max(num_frames, len(self._times)) * 8 + max(size, held) + 16 * number
+        return left * self.bytes_per_frame + journal + tail + 2 * DATA_START
+
     def _full(self, needed: int, free: int) -> ResourceError:
+        remedy = "name a file on another disk"
+        if self._is_resumable:
+            remedy = "set HOUR_LLAVA_CACHE to another disk: what is written will be resumed"
         return ResourceError(
             f"{self.path}: the disk is full: {needed:,} bytes are needed, {free:,} are free; "
-            f"free some, or set HOUR_LLAVA_CACHE to another disk: what is written will be resumed"
+            f"free some, or {remedy}"
         )
 
     @contextmanager
@@ -281,7 +302,7 @@ class MemoryFileWriter:
                     f"{self.path}: cannot be written: {error.strerror}; choose another folder"
                 ) from error
             total = max(self.num_frames_expected or 0, len(self._times) + waiting)
-            needed = (total - len(self._times)) * self.bytes_per_frame + DATA_START
+            needed = self._bytes_to_come(total)
             raise self._full(needed, shutil.disk_usage(self.path.parent).free) from error
 
 

@@ -34,7 +34,7 @@ from hour_llava.session.cache import (
 )
 from hour_llava.session.encoder import FrameEncoder
 from hour_llava.session.options import RememberOptions
-from hour_llava.session.thumbnails import encode_thumbnail, thumbnail_stride
+from hour_llava.session.thumbnails import encode_thumbnail, thumbnail_stride, thumbnails_expected
 from hour_llava.video import FrameReader, VideoFrame, read_frames
 
 # Larger files are checked by their headers alone: reading all of one would take seconds a question.
@@ -234,6 +234,7 @@ def _write(file: Path, reader: FrameReader, path: Path, header: MemoryHeader, ru
         feature_size=encoder.feature_size,
         dtype=encoder.feature_dtype,
         num_frames_expected=run.num_frames,
+        thumbnails_expected=thumbnails_expected(run.num_frames),
         commit_every=_COMMIT_FRAMES,
     ) as writer:
         first = writer.num_frames

@@ -19,11 +19,18 @@ from hour_llava.video import read_frames
 MAX_KEPT = 1200
 _KEPT_SIZE = (160, 120)
 _QUALITY = 60
+_MAX_BYTES = 10_000  # of pure noise; MarathonWorld takes 2 kB a thumbnail
 
 
 def thumbnail_stride(num_frames: int) -> int:
     """Return which frames are kept as thumbnails: every n-th, so that at most 1,200 are."""
     return -(-num_frames // MAX_KEPT) if num_frames else 1
+
+
+def thumbnails_expected(num_frames: int) -> tuple[int, int]:
+    """Return how many thumbnails a memory keeps, and how many bytes they take at most together."""
+    number = -(-num_frames // thumbnail_stride(num_frames))
+    return number, number * _MAX_BYTES
 
 
 def encode_thumbnail(rgb: np.ndarray) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
@@ -336,7 +337,7 @@ def test_a_full_disk_is_one_line_with_both_numbers_and_is_resumed(
 ) -> None:
     path = tmp_path / "a.hlm"
     with pytest.raises(
-        ResourceError, match=r"24,000,000,131,072 bytes are needed, [\d,]+ are free"
+        ResourceError, match=r"56,000,000,131,072 bytes are needed, [\d,]+ are free"
     ):
         make_writer(path, header, num_frames_expected=10**12)
     assert names(tmp_path) == []
@@ -353,6 +354,39 @@ def test_a_full_disk_is_one_line_with_both_numbers_and_is_resumed(
             writer.add(torch.zeros(4, 2, 3), [6, 7, 8, 9])
     with make_writer(path, header) as again:
         assert again.num_frames == 4
+
+
+@pytest.mark.parametrize("num_thumbnails", [0, 40])
+def test_the_room_asked_for_covers_thumbnails_and_journal(
+    header: MemoryHeader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_thumbnails: int
+) -> None:
+    num_frames, image = 200, bytes(range(256)) * 8
+    expected = {
+        "num_frames_expected": num_frames,
+        "thumbnails_expected": (num_thumbnails, num_thumbnails * len(image)),
+    }
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as full, pytest.raises(ResourceError, match="are needed") as caught:
+        full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+        make_writer(tmp_path / "a.hlm", header, **expected)
+    asked = int(str(caught.value).split(" bytes")[0].rpartition(" ")[2].replace(",", ""))
+    with make_writer(tmp_path / "a.hlm", header, **expected) as writer:
+        for i in range(num_frames):
+            images = ((i / 7, image),) if i < num_thumbnails else ()
+            writer.add(frame(i), [i / 7], images)
+        writer.commit()
+        journal = writer.journal_path.stat().st_size
+        taken = journal + writer.finish().stat().st_size
+    assert taken <= asked <= 1.2 * taken + 65_536
+
+
+def test_a_full_disk_behind_a_file_of_the_users_is_not_resumed(
+    make_memory: MakeMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(ResourceError, match=r"name a file on another disk$"):
+        make_memory(9).save(tmp_path / "a.hlm")
 
 
 def test_a_memory_is_saved_whole_or_not_at_all(
