@@ -41,6 +41,7 @@ from hour_llava.model.memories import (
     pool_grid,
 )
 from hour_llava.model.outputs import PREFILL_INPUTS, Augmented, HourLlavaOutput, RowVisuals
+from hour_llava.model.padding import kept_states, last_tokens, positions_across_padding
 from hour_llava.model.pictures import Pictures, as_bool_mask
 from hour_llava.model.registration import register_auto_classes
 from hour_llava.model.rows import PackedRows, check_counts, pack_rows
@@ -107,8 +108,6 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         """Replace the language model's token embeddings."""
         self.language_model.set_input_embeddings(value)
 
-    # ---------------------------------------------------------------- remember
-
     def tower_features(self, pixels_NCHW: Tensor) -> Tensor:
         """Run the tower: (N, 3, height, width) -> (N, cells, C), its last kept layer.
 
@@ -166,8 +165,6 @@ class HourLlavaModel(HourLlavaPreTrainedModel):
         make = self.memory_maker
         sources = [make.source(f, s) for f, s in zip(features, times, strict=True)]
         return make.video_memories(sources, max_memory_bytes=max_memory_bytes)
-
-    # ---------------------------------------------------------------- ask
 
     def augment(
         self,
@@ -528,7 +525,7 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
             observer: sees rotated queries and keys of every cross-attention.
             output_evidence: also return each row's reading per frame.
             labels: (B, L), -100 where nothing is learned.
-            logits_to_keep: logits of the last n positions (0: all), or of these indices.
+            logits_to_keep: logits of the last n positions (0: all), of these indices, or (B, n).
 
         Raises:
             TokenCountError: placeholders and kept tokens differ; both numbers are named.
@@ -549,8 +546,7 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
             **{name: given[name] for name in Pictures.names()},
             **kwargs,
         )
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        outputs.logits = self.lm_head(outputs.last_hidden_state[:, keep])
+        outputs.logits = self.lm_head(kept_states(outputs.last_hidden_state, logits_to_keep))
         outputs.last_hidden_state = None
         if labels is not None:
             outputs.loss = self.loss_function(
@@ -564,16 +560,21 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """Hand pictures to prefill alone; later steps read the cache."""
+        """Hand pictures to prefill alone; rows padded on the right go on behind their own end."""
         mask = kwargs.get("attention_mask")
         if not is_first_iteration and kwargs.get("use_cache", True):
             kwargs = {k: v for k, v in kwargs.items() if k not in PREFILL_INPUTS}
         elif mask is not None:  # static caches turn it into four dimensions
             question = as_bool_mask(kwargs.get("question_mask"), mask)
             kwargs["question_mask"] = question & mask.bool()
-        return super().prepare_inputs_for_generation(  # pyright: ignore[reportAttributeAccessIssue]
-            input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
-        )
+        positions = positions_across_padding(mask)
+        if positions is not None:
+            kwargs["position_ids"] = positions
+        prepare: Any = super().prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
+        inputs = prepare(input_ids, *args, is_first_iteration=is_first_iteration, **kwargs)
+        if positions is not None and inputs.get("input_ids") is not None:
+            inputs["logits_to_keep"] = last_tokens(mask, inputs["input_ids"].shape[1])
+        return inputs
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, **kwargs: Any

@@ -70,13 +70,22 @@ def test_a_row_is_answered_alike_in_any_batch(
         torch.testing.assert_close(together[row][real], alone, rtol=0, atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("side", "cache"),
+    [
+        ("left", {}),
+        ("right", {}),
+        ("right", {"use_cache": False}),
+        ("right", {"cache_implementation": "static"}),
+    ],
+)
 @torch.no_grad()
-def test_left_padded_batches_generate_what_single_prompts_do(
-    model: Any, processor: Any, mixed: dict[str, Any]
+def test_padded_batches_generate_what_single_prompts_do(
+    model: Any, processor: Any, mixed: dict[str, Any], side: str, cache: dict[str, Any]
 ) -> None:
-    batch = processor(**mixed, padding_side="left")
+    batch = processor(**mixed, padding_side=side)
     width = batch["input_ids"].shape[1]
-    settings = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    settings = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, **cache}
     together = model.generate(**batch, **settings)[:, width:]
     for row, own in enumerate(rows_alone(mixed)):
         inputs = processor(**own)
