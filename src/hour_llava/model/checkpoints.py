@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, Qwen2Config
 from transformers.utils import logging
 
@@ -259,7 +260,7 @@ def load_pretrained(
     found = read_checkpoint(name)
     wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     stored = DTYPES[found.entries["model.memory_maker.newline"].dtype]
-    weights = {key: entry.read().to(wanted or stored) for key, entry in found.entries.items()}
+    weights = {key: _read_numbers(found, key).to(wanted or stored) for key in found.entries}
     with _quiet():
         model = HourLlavaForConditionalGeneration.from_pretrained(
             None, config=found.config, state_dict=weights, dtype=wanted or stored
@@ -272,6 +273,19 @@ def load_pretrained(
     if device is not None:
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
     return model, processor
+
+
+def _read_numbers(found: Checkpoint, key: str) -> Tensor:
+    """Read a tensor, and refuse one that a broken training run or a damaged file left behind."""
+    tensor = found.entries[key].read()
+    ends = torch.stack(tensor.aminmax()) if tensor.numel() else tensor  # NaN wins both
+    if not bool(ends.isfinite().all()):
+        name = released_key(key) if found.layout == "released" else key
+        raise CheckpointError(
+            f"{found.folder} holds NaN or infinite numbers in {name}: whatever is asked, it could "
+            "not answer; copy it again, or take an earlier checkpoint"
+        )
+    return tensor
 
 
 @contextmanager
@@ -295,27 +309,37 @@ def convert(source: str | Path, destination: Path, *, to: Layout = "hour-llava")
         The source, as it was read.
 
     Raises:
-        CheckpointError: the source does not fit, has that layout already, or would lose something.
-        ResourceError: the disk is too small.
+        CheckpointError: the source does not fit, has that layout already, or would lose something;
+            the destination is taken, or lies in the source.
+        ResourceError: the disk is too small, or the destination cannot be written.
     """
     found = read_checkpoint(source)
     if found.layout == to:
         raise CheckpointError(f"{source} has the {to} layout already: there is nothing to convert")
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise CheckpointError(f"{destination} exists: name a folder that does not, or an empty one")
     config = config_to_released(found.config) if to == "released" else None
-    partial = destination.with_name(destination.name + ".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    _require_disk(partial.parent, found.num_bytes)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    if destination.resolve().is_relative_to(found.folder.resolve()):
+        raise CheckpointError(
+            f"{destination} lies in {source}, the checkpoint that is read; name a folder elsewhere"
+        )
+    partial = destination.absolute().with_name(destination.absolute().name + ".partial")
     try:
+        if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+            raise CheckpointError(
+                f"{destination} exists: name a folder that does not, or an empty one"
+            )
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        _require_disk(partial.parent, found.num_bytes)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         _write(partial, found, config)
         if destination.exists():
             destination.rmdir()
         partial.rename(destination)
     except OSError as error:
-        raise ResourceError(f"{destination} could not be written: {error.strerror}") from error
+        where = "" if error.filename is None else f" ({error.filename})"
+        raise ResourceError(
+            f"{destination} cannot be written: {error.strerror}{where}; name a folder elsewhere"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return found

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hour_llava.errors import QuestionError
+from hour_llava.errors import QuestionError, ResourceError
 from hour_llava.memory.repository import MemoryRepository
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.outputs import Augmented
@@ -95,6 +95,11 @@ def answer_question(
     else:
         said = speaker.speak(max_new_tokens)
     end = time.monotonic()
+    if math.isnan(said.confidence):
+        raise ResourceError(
+            f"{name} in {str(model.dtype).removeprefix('torch.')} computed NaN: its numbers are "
+            "too large for that; take --dtype float32, or bfloat16"
+        )
     mass = augmented.evidence[0] if wants_evidence and augmented.evidence else None
     abstained = _is_unsure(config, processor, question, said)
     mass_F = None if mass is None else mass.double().cpu().numpy()

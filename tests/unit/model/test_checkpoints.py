@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import hour_llava
-from hour_llava.errors import CheckpointError, ModelNotFoundError
+from hour_llava.errors import CheckpointError, ModelNotFoundError, ResourceError
 from hour_llava.model.checkpoints import convert, expected_shapes, find_folder, load_pretrained
 from hour_llava.model.released_layout import config_to_released, our_key, released_key
 
@@ -229,6 +229,36 @@ def test_converting_refuses_to_overwrite_or_to_do_nothing(
     _, folder = released_folder(tied=False, head=True)
     with pytest.raises(CheckpointError, match="exists"):
         convert(folder, saved)
+
+
+@pytest.mark.parametrize("place", ["inside", "below a file", "too long"])
+def test_converting_to_a_bad_place_is_told_in_one_line(
+    released_folder: Any, tmp_path: Path, place: str
+) -> None:
+    _, folder = released_folder(tied=True, head=False)
+    (tmp_path / "file").touch()
+    destination = {
+        "inside": folder / "deep" / "ours",
+        "below a file": tmp_path / "file" / "ours",
+        "too long": tmp_path / ("x" * 300),
+    }[place]
+    before = sorted(folder.rglob("*"))
+    with pytest.raises((CheckpointError, ResourceError), match="name a folder elsewhere") as caught:
+        convert(folder, destination)
+    assert str(destination) in str(caught.value)
+    assert "Errno" not in str(caught.value)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(saved: Path, value: float) -> None:
+    shard = sorted(saved.glob("*.safetensors"))[0]
+    weights = load_file(shard)
+    key = max(weights, key=lambda name: weights[name].numel())
+    weights[key].view(-1)[3] = value
+    save_file(weights, shard, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=rf"{saved} holds NaN or infinite numbers in {key}"):
+        load_pretrained(saved)
 
 
 def test_unknown_names_are_told_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:

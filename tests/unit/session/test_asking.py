@@ -76,6 +76,17 @@ def test_evidence_is_a_share_of_every_frame(assistant: Assistant, memory: Memory
     assert all(0 <= span.start_seconds < span.end_seconds <= 200 for span in answer.evidence)
 
 
+@pytest.mark.parametrize("options", [None, ["red", "green"]])
+def test_an_answer_that_overflowed_is_an_error(
+    tiny_model: Path, memory: MemoryRepository, options: list[str] | None
+) -> None:
+    overflowing = load(str(tiny_model), device="cpu")
+    with torch.no_grad():
+        overflowing.model.lm_head.weight.mul_(float("inf"))
+    with pytest.raises(ResourceError, match="tiny in float32 computed NaN"):
+        overflowing.ask(memory, QUESTION, options=options)
+
+
 @pytest.mark.parametrize("num_frames", [1, 5])
 def test_very_short_videos_can_be_asked(assistant: Assistant, num_frames: int) -> None:
     answer = assistant.ask(memory_of(assistant, num_frames), QUESTION, evidence=True)
