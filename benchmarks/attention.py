@@ -13,14 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +26,7 @@ from torch import Tensor
 
 from hour_llava.memory import attend, attend_twin, attend_with_lse, merge_attention
 from hour_llava.memory.plan import DEFAULT_CHUNK_TOKENS
+from record import keep_results, origin
 
 HEADS, KV_HEADS, HEAD_DIM = 4, 2, 64
 SIZES = {200: (910, 13_000), 900: (3_885, 58_500), 3600: (8_764, 234_000)}
@@ -115,32 +112,8 @@ def main() -> None:
             for num_frames in arguments.frames
             for dtype in arguments.dtypes
         ]
-    keep_results(tables)
+    keep_results(RESULTS, tables, origin("torch", "transformers"), same=KEYS)
     print(json.dumps([{k: v for k, v in t.items() if "raw" not in k} for t in tables], indent=2))
-
-
-def keep_results(tables: list[dict[str, Any]]) -> None:
-    """Put new results in the place of older ones of the same size."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    origin = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
-        "command": f"nice -n 10 python benchmarks/attention.py {' '.join(sys.argv[1:])}".strip(),
-        "hardware": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "load_average": os.getloadavg(),
-        },
-        "torch": torch.__version__,
-    }
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    sizes = [[table[key] for key in KEYS] for table in tables]
-    kept = [entry for entry in earlier if [entry[key] for key in KEYS] not in sizes]
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([*kept, *(origin | table for table in tables)], indent=2) + "\n")
 
 
 if __name__ == "__main__":

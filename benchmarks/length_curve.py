@@ -16,16 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from record import keep_results, origin
 
 RESULTS = Path(__file__).parent / "results" / "length_curve.json"
 NANO_MINUTES = (1, 10, 34, 60, 240, 720, 1440)
@@ -195,19 +195,7 @@ def main() -> None:
         for minutes in arguments.minutes or default
         for limit in limits
     ]
-    record = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", *sys.argv]),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
-        ).stdout.strip(),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "threads": os.environ.get("OMP_NUM_THREADS", "1"),
-        "torch": torch.__version__,
-        "points": points,
-    }
-    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    RESULTS.write_text(json.dumps([*old, record], indent=1) + "\n")
+    keep_results(RESULTS, [{"points": points}], origin("torch", "transformers"))
 
 
 if __name__ == "__main__":

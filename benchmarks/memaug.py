@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -23,7 +22,6 @@ import sys
 import tempfile
 import time
 import zlib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,7 @@ from hour_llava.memory import (
 )
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from record import keep_results, origin
 
 HIDDEN, HEADS, KV_HEADS, BLOCKS, LLM_LAYERS = 256, 4, 2, 4, 4
 FEATURES, CELLS, THETA, VOCABULARY, TEXT_BEFORE, TEXT_AFTER = 1152, 64, 1e6, 1000, 30, 30
@@ -313,32 +312,8 @@ def main() -> None:
         tables = [
             compare(n, arguments.runs, arguments.dtypes, Path(folder)) for n in arguments.frames
         ]
-    keep_results(tables)
+    keep_results(RESULTS, tables, origin("torch", "transformers"), same=KEYS)
     print(json.dumps([{k: v for k, v in t.items() if "raw" not in k} for t in tables], indent=2))
-
-
-def keep_results(tables: list[dict[str, Any]]) -> None:
-    """Put new results in the place of older ones of the same size."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    origin = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
-        "command": f"nice -n 10 python benchmarks/memaug.py {' '.join(sys.argv[1:])}".strip(),
-        "hardware": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "load_average": os.getloadavg(),
-        },
-        "torch": torch.__version__,
-    }
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    sizes = [[table[key] for key in KEYS] for table in tables]
-    kept = [entry for entry in earlier if [entry[key] for key in KEYS] not in sizes]
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([*kept, *(origin | table for table in tables)], indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -26,12 +25,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+
+from record import origin
 
 RESULTS = Path(__file__).parent / "results" / "reader.json"
 WIDTH, HEIGHT, FPS, NUM_BITS = 1280, 720, 30, 16
@@ -229,25 +229,9 @@ def compare(path: Path, arms: list[str], runs: int) -> dict[str, Any]:
     }
 
 
-def hardware() -> dict[str, Any]:
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+def ffmpeg_version() -> str:
     version = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False)
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg(),
-        "python": platform.python_version(),
-        "pyav": av.__version__,
-        "ffmpeg_cli": version.stdout.split("\n")[0],
-        "commit": git.stdout.strip(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", *sys.argv]),
-    }
+    return version.stdout.split("\n")[0]
 
 
 def main() -> None:
@@ -270,7 +254,8 @@ def main() -> None:
         clip.with_suffix(".partial.mp4").rename(clip)
     repeat_packets(clip, path, options.seconds // CLIP_SECONDS)
     result: dict[str, Any] = {
-        **hardware(),
+        **origin("av", "numpy"),
+        "ffmpeg_cli": ffmpeg_version() if shutil.which("ffmpeg") else "",
         "file": {"bytes": path.stat().st_size, "seconds": options.seconds, "x264": OPTIONS},
         "targets": {"ratio_to_ffmpeg": TARGET_RATIO, "child_mb_of_an_hour": TARGET_CHILD_MB},
         "frames": check_frames(path),
