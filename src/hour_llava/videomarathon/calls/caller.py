@@ -315,9 +315,7 @@ def _body(purchase: _Purchase, step: Step) -> dict[str, Any]:
     body["messages"] = wire_messages(body["messages"], request.media)
     if sampling.seed is not None:
         body["seed"] = sampling.seed
-    if sampling.extra_body:
-        body["extra_body"] = dict(sampling.extra_body)
-    return body
+    return body | dict(sampling.extra_body)
 
 
 def _stored(purchase: _Purchase, step: Step, text: str, tries: int, seconds: float) -> StoredCall:

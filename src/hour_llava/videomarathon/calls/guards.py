@@ -21,6 +21,7 @@ _FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 _WORD = re.compile(r"\w+")
 _SHORT_PERIOD, _LONG_PERIOD = 8, 64  # words that make one turn of a loop
 _TAIL_WORDS = 400
+_GRAM = 8
 _LOOP_WORDS, _LOOP_TURNS = 40, 4
 _REFUSAL = re.compile(
     r"^\W*(i['’]?m sorry|i am sorry|sorry,|i can(no|['’])t|i can not|i am unable|i['’]m unable|"
@@ -118,6 +119,9 @@ def _is_loop(text: str) -> bool:
     words = _WORD.findall(text)
     if len(words) * 12 < len(text):  # a script without blanks: characters instead
         words = list(text.replace(" ", ""))
+    grams = set(zip(*(words[i:] for i in range(_GRAM)), strict=False))
+    if len(words) - _GRAM + 1 - len(grams) < _LOOP_WORDS // 2:
+        return False  # a loop repeats more than that; ordinary text next to nothing
     tail = words[-_TAIL_WORDS:]
     periods = [(period, words) for period in range(1, _SHORT_PERIOD + 1)]
     periods += [(period, tail) for period in range(_SHORT_PERIOD + 1, _LONG_PERIOD + 1)]
