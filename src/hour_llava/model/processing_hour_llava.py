@@ -145,7 +145,7 @@ class HourLlavaProcessor(ProcessorMixin):
             durations_seconds: of each video, for the time line; default 1 FPS or the repository's.
             seed: with the pictures' content it decides what random forgetting keeps.
             max_kept_frames: a tighter cap; hand the model the same.
-            padding_side: "left" to generate from prompts of different lengths.
+            padding_side: "left" or "right"; the tokenizer's by default.
 
         Returns:
             input_ids, attention_mask, question_mask (B, L), forgetting_seeds (B,), pictures.

@@ -26,9 +26,8 @@ def check_question(question: str, options: Sequence[str] = ()) -> None:
     if not options:
         return
     if not 2 <= len(options) <= len(LETTERS):
-        raise QuestionError(
-            f"{len(options)} option given; a choice needs 2 to {len(LETTERS)} options"
-        )
+        given = "1 option" if len(options) == 1 else f"{len(options)} options"
+        raise QuestionError(f"{given} given; a choice needs 2 to {len(LETTERS)} options")
     if any(not option.strip() for option in options):
         raise QuestionError("an option is empty; write every option out")
     if len({option.strip().casefold() for option in options}) < len(options):
