@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +43,7 @@ from hour_llava.world.questions import FAMILIES, Question, make_questions
 from hour_llava.world.render import Renderer, render_ticks
 from hour_llava.world.timeline import Timeline, make_timeline
 from hour_llava.world.video_file import write_video
+from record import origin
 
 RESULTS = Path(__file__).parent / "results" / "nano_exam.json"
 FIRST_SEED = 70_000_000
@@ -378,15 +377,8 @@ def outcomes_of(known: dict[str, Any]) -> list[Outcome]:
 
 def stamp_of(command: str, started: float) -> dict[str, Any]:
     """Say when, with which code and at what cost a part was run."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    )
-    return {
-        "date": date.today().isoformat(),
-        "commit": commit.stdout.strip(),
-        "command": f"python benchmarks/{command}",
-        "cpu_seconds": round(time.process_time() - started, 1),
-    }
+    cpu_seconds = round(time.process_time() - started, 1)
+    return origin("torch", command=f"python benchmarks/{command}") | {"cpu_seconds": cpu_seconds}
 
 
 def main(
