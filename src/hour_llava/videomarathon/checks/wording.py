@@ -36,8 +36,8 @@ _HARMLESS = re.compile(
 )
 
 _COMPARES = re.compile(
-    r"\b(?:compar\w+|between|of the|which (?:of|one)|in order|both|\w+er than|longer|shorter|earlier|"
-    r"later|sooner|first|last|before|more|less|larger|smaller|closer|nearer|faster|slower)\b"
+    r"\b(?:compar\w+|between|of the|which (?:of|one)|in order|both|\w+er than|longer|shorter|"
+    r"earlier|later|sooner|first|last|before|more|less|larger|smaller|closer|nearer|faster|slower)\b"
 )
 
 
@@ -91,6 +91,9 @@ def _offers_choices(row: QAPair) -> bool:
     labels = [fold(item.label) for item in row.claim.items] if row.claim is not None else []
     question = fold(row.question)
     if len(labels) >= 2 and all(label in question for label in labels):
+        return True
+    listed = re.search(r"[:,](?P<choices>[^:]*,?\sor\s[^?]*)", question)
+    if listed and set(content_words(row.answer)) <= set(content_words(listed["choices"])):
         return True
     for match in re.finditer(r"[\s,]or\s", question):
         around = (question[: match.start()], question[match.end() :])
