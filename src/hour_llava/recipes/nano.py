@@ -5,8 +5,8 @@
     encode   the frozen tower's features of all clips
     loop     MemAug and language model on videos made of the clips' pieces, 14 s first, then an hour
 
-Clips, tower and features leave files in DIR/work and are passed over when those are there. Two
-processes of one thread each share the work; the time taken is in DIR/training.log.
+Every part leaves files in DIR/work and is passed over when those are there. Two processes of one
+thread each share the work; the time taken is in DIR/training.log.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Phase:
     is_shared: bool
 
 
-def _default_loop() -> LoopSettings:
-    return LoopSettings(
+def _default_loops() -> tuple[LoopSettings, ...]:
+    first = LoopSettings(
         stages=(
             Stage(num_steps=2800, seconds=(14, 26)),
             Stage(num_steps=1200, seconds=(14, 120)),
@@ -100,6 +100,18 @@ def _default_loop() -> LoopSettings:
             Stage(num_steps=500, seconds=(60, 3600)),
         )
     )
+    # What is learned last of long videos: which frame a scene ends in, and what came first.
+    second = LoopSettings(
+        stages=(
+            Stage(num_steps=550, seconds=(40, 300)),
+            Stage(num_steps=200, seconds=(100, 1800)),
+        ),
+        learning_rate=1.5e-3,
+        warm_up_steps=40,
+        families=(*FAMILIES, "next_scene", "next_scene", "order", "order", "when"),
+        seed=1,
+    )
+    return first, second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +149,7 @@ class NanoSettings:
             is_shared=True,
         ),
     )
-    loop: LoopSettings = field(default_factory=_default_loop)
+    loops: tuple[LoopSettings, ...] = field(default_factory=_default_loops)
     noise: float = 0.12
 
     def short_groups(self) -> list[ClipGroup]:
@@ -256,18 +268,15 @@ def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, log:
     torch.set_num_threads(1)
     team = Team.join(rank, NUM_PROCESSES, meeting_point)
     tokenizer = make_tokenizer()
-    torch.manual_seed(settings.loop.seed)
+    torch.manual_seed(settings.loops[0].seed)
     model = HourLlavaForConditionalGeneration(make_config(settings, tokenizer))
-    start_from_scratch(model, settings.loop.seed)
+    start_from_scratch(model, settings.loops[0].seed)
     bank = _Bank(out / "work", settings, team, log)
     _train_tower(model, settings, bank, team, log)
     bank.encode(settings, model.encode_video)
     composer = Composer(model.config, tokenizer, FAMILIES)
     _train_rest(model, composer, settings, bank, team, log)
     if rank == 0:
-        for held_out in settings.held_out_groups():
-            tally = measure(model, composer, bank.features(held_out), questions_per_video=22)
-            log(f"held out, {held_out.seconds} s: {tally.line()}")
         set_threshold(model, composer, settings, bank.features(settings.held_out_groups()[-1]), log)
         save(model, tokenizer, out)
         log("saved")
@@ -340,23 +349,28 @@ def _train_tower(
     team.wait()
     if team.rank > 0:
         bank.draw(settings.all_groups())
-    frames, classes = frames_and_classes(groups, bank.work)
-    num_drills = settings.drills[0] * settings.drills[1]
-    clips, drills = np.split(np.arange(len(frames)), [len(frames) - num_drills])
-    pools = (clips, clips[has_unusual_pose(classes[clips])], drills)
+    material = None if all(is_done) else _tower_material(settings, bank)
     model.train()
     for phase, path, was_done in zip(settings.tower, paths, is_done, strict=True):
-        if not was_done and (phase.is_shared or team.rank == 0):
+        if material is not None and not was_done and (phase.is_shared or team.rank == 0):
             partners = team if phase.is_shared else Team()
-            train_tower(
-                model.encode_video, both, frames, classes, pools, phase.settings, partners, log=log
-            )
+            train_tower(model.encode_video, both, *material, phase.settings, partners, log=log)
             if team.rank == 0:
                 save_file(both.state_dict(), path)
         team.wait()
         both.load_state_dict(load_file(path))
     tower.requires_grad_(False)
     model.eval()
+
+
+def _tower_material(
+    settings: NanoSettings, bank: _Bank
+) -> tuple[np.ndarray, Tensor, tuple[np.ndarray, ...]]:
+    """Read frames and classes, and number those of ordinary clips, of unusual poses, of drills."""
+    frames, classes = frames_and_classes(settings.short_groups(), bank.work)
+    num_drills = settings.drills[0] * settings.drills[1]
+    clips, drills = np.split(np.arange(len(frames)), [len(frames) - num_drills])
+    return frames, classes, (clips, clips[has_unusual_pose(classes[clips])], drills)
 
 
 def _train_rest(
@@ -367,15 +381,37 @@ def _train_rest(
     team: Team,
     log: Log,
 ) -> None:
-    """Train MemAug and the language model on videos made of pieces."""
+    """Train MemAug and the language model on videos made of pieces, or read what was trained."""
     groups = [bank.features(group) for group in settings.scrap_groups()]
     scraps = Scrapbook(groups)
-    torch.manual_seed(settings.loop.seed)
-    heads = Heads(settings.width, len(composer.answers), settings.tube_size)
     noise = settings.noise * groups[0].scale
-    train_on_features(
-        model, heads, composer, scraps.videos, settings.loop, noise=noise, team=team, log=log
-    )
+    paths = [bank.work / f"loop_{number}.safetensors" for number in range(len(settings.loops))]
+    is_done = [path.exists() for path in paths]
+    team.wait()
+    for loop, path, was_done in zip(settings.loops, paths, is_done, strict=True):
+        if was_done:
+            model.load_state_dict(load_file(path))
+            continue
+        torch.manual_seed(loop.seed)
+        heads = Heads(settings.width, len(composer.answers), settings.tube_size)
+        train_on_features(
+            model, heads, composer, scraps.videos, loop, noise=noise, team=team, log=log
+        )
+        if team.rank == 0:
+            save_file(model.state_dict(), path)
+            _measure(model, composer, settings, bank, log)
+
+
+def _measure(
+    model: HourLlavaForConditionalGeneration,
+    composer: Composer,
+    settings: NanoSettings,
+    bank: _Bank,
+    log: Log,
+) -> None:
+    for held_out in settings.held_out_groups():
+        tally = measure(model, composer, bank.features(held_out), questions_per_video=22)
+        log(f"held out, {held_out.seconds} s: {tally.line()}")
 
 
 @torch.no_grad()

@@ -120,19 +120,29 @@ class Composer:
         )
 
     def draw(
-        self, videos: Sequence[VideoSample], rng: Random, *, num_questions: int, noise: float
+        self,
+        videos: Sequence[VideoSample],
+        rng: Random,
+        *,
+        num_questions: int,
+        noise: float,
+        families: Sequence[str] = (),
     ) -> Batch:
         """Draw questions of videos of one length.
 
         Args:
             num_questions: of each video.
+            families: what is asked, one named twice twice as often (default: all equally often).
             noise: standard deviation of what is added to the features.
         """
         features = torch.stack([video.features_FPD for video in videos]).float()
         features += noise * torch.randn_like(features)
         return self.compose(
             list(features),
-            [draw_questions(v.timeline, num_questions, self.families, rng) for v in videos],
+            [
+                draw_questions(v.timeline, num_questions, families or self.families, rng)
+                for v in videos
+            ],
             classes_VFPA=torch.stack([video.classes_FPA for video in videos]),
             blur=rng,
         )

@@ -51,6 +51,7 @@ class LoopSettings:
         num_videos: a step; fewer where they would have more than `max_frames` together.
         num_rows: questions a step, of all videos; at most `max_questions` of one video.
         noise: standard deviation added to the features, as a share of theirs.
+        families: what is asked, one named twice twice as often; empty: all equally often.
         evidence_heads: heads of each cross-attention that are told where to look.
     """
 
@@ -67,6 +68,7 @@ class LoopSettings:
     evidence_weight: float = 0.7
     answer_weight: float = 1.0
     probe_weight: float = 0.1
+    families: tuple[str, ...] = ()
     seed: int = 0
     log_every: int = 50
 
@@ -219,6 +221,7 @@ def train_on_features(
             rng,
             num_questions=settings.questions_of(seconds, team.size),
             noise=noise,
+            families=settings.families,
         )
         losses, is_right = step_losses(model, heads, batch, settings)
         optimizer.zero_grad()
