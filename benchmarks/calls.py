@@ -14,15 +14,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +30,7 @@ from hour_llava.videomarathon.calls.limits import make_limits
 from hour_llava.videomarathon.calls.request import CallRequest, media_url
 from hour_llava.videomarathon.schemas import ClipAspects, json_schema
 from hour_llava.videomarathon.settings import EndpointSettings
+from record import keep_results, origin
 
 RESULTS = Path(__file__).parent / "results" / "calls.json"
 CONCURRENCY = 16
@@ -175,19 +172,7 @@ def main() -> None:
     for _ in range(arguments.runs):
         with tempfile.TemporaryDirectory(prefix="hour-llava-bench-") as folder:
             runs.append(measure(arguments.calls, Path(folder)))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    entry = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
-        "command": f"python benchmarks/calls.py {' '.join(sys.argv[1:])}".strip(),
-        "hardware": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg(),
-        },
-        "openai": version("openai"),
+    result = {
         "calls": arguments.calls,
         "best": {
             name: (max if "per_second" in name else min)(run[name] for run in runs)
@@ -196,8 +181,8 @@ def main() -> None:
         "runs": runs,
     }
     if arguments.record:
-        RESULTS.write_text(json.dumps(entry, indent=2) + "\n")
-    print(json.dumps(entry["best"], indent=2))
+        keep_results(RESULTS, [result], origin("openai", "pydantic"), same=("calls",))
+    print(json.dumps(result["best"], indent=2))
 
 
 if __name__ == "__main__":

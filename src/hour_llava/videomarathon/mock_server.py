@@ -16,8 +16,9 @@ import base64
 import hashlib
 import json
 import math
+import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,8 @@ class MockServer:
         self._most_at_once = max(self._most_at_once, self._num_now)
         try:
             return await self._answer(request, data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _error(400, f"no chat request: {error!r}", "bad_request")
         finally:
             self._num_now -= 1
 
@@ -355,15 +358,18 @@ class _Cut(Response):
         await asyncio.sleep(0.02)  # so that the half is on its way before the end
 
 
-def serve(
-    server: MockServer, *, host: str, port: int, ready: Callable[[str], Awaitable[None] | None]
-) -> None:
-    """Serve until interrupted; `ready` is told the base URL, with the real port."""
-    import socket
+def serve(server: MockServer, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until interrupted; `ready` is told the base URL, with the real port.
 
+    Raises:
+        HourLlavaError: the port cannot be had.
+    """
     import uvicorn
 
-    listening = socket.create_server((host, port), backlog=1024)
+    try:
+        listening = socket.create_server((host, port), backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise HourLlavaError(f"{host}:{port}: {error}; --port 0 takes a free one") from error
     url = f"http://{host}:{listening.getsockname()[1]}/v1"
     config = uvicorn.Config(
         server.app(), log_level="critical", timeout_graceful_shutdown=1, lifespan="off"
