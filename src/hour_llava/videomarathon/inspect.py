@@ -226,7 +226,8 @@ def _draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = 1.2 + 2.1 * len(strips)
+    strip_height = 1.8
+    height = 1.2 + strip_height * len(strips)
     figure = Figure(figsize=(9.6, height), dpi=110, facecolor=_PAPER)
     FigureCanvasAgg(figure)
     _write(figure, 1 - 0.35 / height, found.row.question, 100, fontsize=11.5, color=_INK)
@@ -234,12 +235,12 @@ def _draw(
     if found.video.kind == "demonstration":
         _write(figure, 0.08 / height, DEMONSTRATION_NOTE, 120, fontsize=8, color=_PALE)
     for number, (span, quote, frames) in enumerate(strips):
-        top = height - 1.0 - 2.1 * number
+        top = height - 1.0 - strip_height * number
         words = f"{_between(span)}   {quote}"
         _write(figure, (top - 0.2) / height, words, 125, fontsize=9, color=_INK)
         width = 0.9 / FRAMES_A_SPAN
         for column, (seconds, rgb) in enumerate(frames):
-            place = (0.05 + column * width, (top - 1.95) / height, width - 0.01, 1.65 / height)
+            place = (0.05 + column * width, (top - 1.6) / height, width - 0.01, 1.28 / height)
             axes = figure.add_axes(place, anchor="N")
             axes.imshow(rgb)
             axes.set(xticks=[], yticks=[])

@@ -37,7 +37,7 @@ def browse(
     page = write_page(
         opened,
         build / "browse.html" if out is None else out,
-        title=f"Build {build.resolve().name}",
+        title=f"{opened.settings.name} ({opened.folder.name})",
         video=video,
         max_videos=max_videos,
     )

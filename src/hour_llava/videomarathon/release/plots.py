@@ -171,7 +171,7 @@ def _draw_histogram(
         axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color=_PALE)
         axes.set_yticks([])
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     _head(axes, heading)
     _tidy(axes)
 
