@@ -146,7 +146,9 @@ def _durations(events: Sequence[Event], tables: FactTables, rng: Random) -> list
             task="duration_perception",
             question=f'How long does the part "{event.title}" last?',
             answer=say_duration(event.span.duration_ms),
-            wrong=other_lengths(event.span.duration_ms, tables.step_ms, rng),
+            wrong=other_lengths(
+                event.span.duration_ms, tables.step_ms, tables.video.duration_ms, rng
+            ),
             claim=Claim(
                 claim="duration", value=str(event.span.duration_ms), items=(item_of(event),)
             ),
@@ -171,7 +173,7 @@ def _gaps(events: Sequence[Event], tables: FactTables, rng: Random) -> list[Fact
                 question=f'How much time passes between the end of "{first.title}" and the start '
                 f'of "{second.title}"?',
                 answer=say_duration(gap_ms),
-                wrong=other_lengths(gap_ms, tables.step_ms, rng),
+                wrong=other_lengths(gap_ms, tables.step_ms, tables.video.duration_ms, rng),
                 claim=Claim(
                     claim="gap", value=str(gap_ms), items=(item_of(first), item_of(second))
                 ),
@@ -363,14 +365,17 @@ def _existence(thing: str, answer: str, cited: tuple[Evidence, ...]) -> Fact:
     )
 
 
-def other_lengths(right_ms: int, step_ms: int, rng: Random) -> tuple[str, ...]:
+def other_lengths(right_ms: int, step_ms: int, limit_ms: int, rng: Random) -> tuple[str, ...]:
     """Draw three wrong lengths: each two, the right one too, are over 25 % and a step apart.
 
-    How many are shorter than the right one is drawn, so that its rank tells nothing.
+    How many are shorter than the right one is drawn, so that its rank tells nothing; none is longer
+    than the video, `limit_ms`, if there is another way.
     """
     ratio = max(_RATIO, 1 + 2 * step_ms / right_ms)
-    fitting = [k for k in range(4) if right_ms / ratio**k >= 2000]
-    num_shorter = rng.choice(fitting)
+    # Below 6 s rounding to seconds could bring two options too close.
+    fitting = [k for k in range(4) if not k or right_ms / ratio**k >= 6000]
+    within = [k for k in fitting if right_ms * ratio ** (3 - k) <= limit_ms]
+    num_shorter = rng.choice(within or fitting[-1:])
     powers = [k for k in range(-num_shorter, 4 - num_shorter) if k]
     return tuple(say_duration(round(right_ms * ratio**k / 1000) * 1000) for k in powers)
 

@@ -139,6 +139,8 @@ def _world_items(
     )
     by_family = [[q for q in questions if q.family == family] for family in families]
     turns = [q for row in _in_turn(by_family) for q in row]
+    # Some wordings list what may be answered: they come last.
+    turns.sort(key=lambda question: question.answer in question.question)
     items: dict[str, QAItem] = {}
     for question in turns:
         item = _world_item(question, timeline, captions)

@@ -65,7 +65,10 @@ def truth_facts(
         case "duration_perception" | "event_sequence":
             return facts_for(task, tables, count, rng)
         case "temporal_gap_estimation":
-            gaps = [_gap(a, b, rng) for a, b in _far_pairs(_things(timeline, tables), tables)]
+            gaps = [
+                _gap(a, b, tables.video, rng)
+                for a, b in _far_pairs(_things(timeline, tables), tables)
+            ]
             return spread([*gaps, *facts_for(task, tables, count, rng)], count, rng)
         case "temporal_order":
             pairs = _far_pairs(_things(timeline, tables), tables)
@@ -231,14 +234,14 @@ def _far_pairs(shown: Sequence[Shown], tables: FactTables) -> list[tuple[Shown, 
     ]
 
 
-def _gap(first: Shown, second: Shown, rng: Random) -> Fact:
+def _gap(first: Shown, second: Shown, video: Video, rng: Random) -> Fact:
     gap_ms = second.span.start_ms - first.span.end_ms
     return Fact(
         task="temporal_gap_estimation",
         question=f"How much time passes between the end of the appearance of the {first.label} and "
         f"the start of the appearance of the {second.label}?",
         answer=say_duration(gap_ms),
-        wrong=other_lengths(gap_ms, 0, rng),
+        wrong=other_lengths(gap_ms, 0, video.duration_ms, rng),
         claim=Claim(claim="gap", value=str(gap_ms), items=(first.item, second.item)),
         evidence=(first.evidence, second.evidence),
     )
