@@ -14,7 +14,7 @@ from hour_llava.errors import BuildError
 from hour_llava.videomarathon import review as reviewing
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.records import QAPair, Video
-from hour_llava.videomarathon.review import PUBLISHED, AnswerFile, Precision
+from hour_llava.videomarathon.review import PUBLISHED, PUBLISHED_RATE, AnswerFile, Precision
 
 ANSWERS = "review.jsonl"
 
@@ -93,7 +93,8 @@ def _lines(found: list[Precision]) -> Iterator[str]:
     yield f"{'precision':<30}{'right':>7}{'wrong':>7}{'unsure':>8}{'rate':>8}   95 % interval"
     for one in (*found, PUBLISHED):
         low, high = one.interval
-        rate = "-" if one.rate is None else f"{one.rate:.1%}"
+        share = PUBLISHED_RATE if one is PUBLISHED else one.rate
+        rate = "-" if share is None else f"{share:.1%}"
         between = "-" if one.rate is None else f"{low:.1%} to {high:.1%}"
         yield (
             f"{one.name:<30}{one.num_right:>7}{one.num_wrong:>7}{one.num_unsure:>8}{rate:>8}   "
