@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hour_llava.tasks import task_named
+from hour_llava.videomarathon.checks.table import RULES
 from hour_llava.videomarathon.records import ClipCaption, Event, GlobalCaption, QAPair
 from hour_llava.videomarathon.release.content import DEMONSTRATION_NOTE, Kind, VideoContent
 from hour_llava.videomarathon.release.parquet import TABLES
@@ -36,6 +37,18 @@ _BACKENDS: Mapping[str, str] = MappingProxyType(
         "embedded": "measured facts (colours, brightness, motion, cuts) put into fixed sentences; "
         "no model looked at the video",
         "mock": "a mock endpoint answered; its words are placeholders",
+    }
+)
+
+_ASKED_OF_MODELS_AND_BUILDS: Mapping[str, str] = MappingProxyType(
+    {
+        "judged_entailed": "a judge model finds the answer, and no other option, in the captions",
+        "blind": "a model without the video does not find the answer in three of four orders",
+        "near_duplicate": "no other row of the video asks nearly the same",
+        "option_position": "the right option stands at each place equally often",
+        "longest_option": "the right option is the longest as often as chance has it",
+        "yes_rate": "yes and no are the answer equally often",
+        "topic_mix": "topics have their target shares, where a build is thinned to them",
     }
 )
 
@@ -212,12 +225,19 @@ def _tasks(stats: BuildStats) -> str:
 
 
 def _rules(stats: BuildStats) -> str:
+    asks = {**_ASKED_OF_MODELS_AND_BUILDS, **{rule.name: rule.asks for rule in RULES}}
     lines = [
-        (rate.rule, f"{rate.num_passed:,}", f"{rate.num_failed:,}", f"{rate.num_skipped:,}")
+        (
+            rate.rule,
+            plain(asks.get(rate.rule, "")),
+            f"{rate.num_passed:,}",
+            f"{rate.num_failed:,}",
+            f"{rate.num_skipped:,}",
+        )
         for rate in stats.rules
         if rate.num_passed + rate.num_failed + rate.num_skipped
     ]
-    return _table(("rule", "passed", "failed", "not applicable"), lines)
+    return _table(("rule", "asks for", "passed", "failed", "not applicable"), lines)
 
 
 def _set_aside(stats: BuildStats) -> str:
