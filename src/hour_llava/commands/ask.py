@@ -91,18 +91,22 @@ def ask(
     else:
         _print_answer(answer, remembered.memory.sampling.fps)
     if evidence is not None:
-        from hour_llava.session.cache import is_memory_file
-        from hour_llava.session.showing import draw_answer
-
-        draw_answer(
-            evidence,
-            question=question,
-            answer=answer,
-            memory=remembered.memory,
-            video=None if is_memory_file(video) else Path(video),
-        )
-        say(f"evidence picture: {evidence}")
+        _draw(evidence, question, answer, remembered)
     _say_costs(assistant, answer, remembered)
+
+
+def _draw(picture: Path, question: str, answer: Answer, remembered: Remembered) -> None:
+    from hour_llava.session.cache import is_memory_file
+    from hour_llava.session.showing import draw_answer
+
+    draw_answer(
+        picture,
+        question=question,
+        answer=answer,
+        memory=remembered.memory,
+        video=None if is_memory_file(remembered.path) else remembered.path,
+    )
+    say(f"evidence picture: {picture}")
 
 
 def _check_words(
