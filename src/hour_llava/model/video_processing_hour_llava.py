@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,11 +25,15 @@ class HourLlavaVideoProcessor:
 
         Returns:
             (F, 3, size, size) float32 in -1..1.
+
+        Raises:
+            ValueError: something else came, such as a path.
         """
         if isinstance(frames, np.ndarray | Tensor):
             resized = self._resize(torch.as_tensor(frames))
         else:
-            resized = torch.cat([self._resize(torch.as_tensor(frame)[None]) for frame in frames])
+            given = [frames] if isinstance(frames, str | Path) else frames
+            resized = torch.cat([self._resize(_one_frame(frame)) for frame in given])
         return resized.float() / 127.5 - 1.0
 
     def _resize(self, frames_FHWC: Tensor) -> Tensor:
@@ -41,3 +46,13 @@ class HourLlavaVideoProcessor:
         if frames.shape[2:] == (self.size, self.size):
             return frames
         return F.interpolate(frames, (self.size, self.size), mode="bicubic", antialias=True)
+
+
+def _one_frame(frame: object) -> Tensor:
+    """Take one frame (1, height, width, 3); this class reads no files."""
+    if isinstance(frame, str | Path):
+        raise ValueError(
+            f"{frame} is a path, and frames are needed: read them with "
+            "hour_llava.video.read_frames, or pass the memory of hour_llava.load().remember()"
+        )
+    return torch.as_tensor(frame)[None]

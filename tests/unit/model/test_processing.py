@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,3 +105,16 @@ def test_likelihoods_of_options_are_sums_over_their_tokens(
         whole["attention_mask"] = torch.ones_like(whole["input_ids"])
         log_p = model(**whole).logits[0, -answer.shape[1] - 1 : -1].log_softmax(-1)
         assert float(score) == pytest.approx(float(log_p.gather(1, answer.T).sum()), abs=1e-3)
+
+
+@pytest.mark.parametrize("given", ["talk.mp4", ["talk.mp4"], Path("talk.mp4")])
+def test_a_path_is_not_taken_for_frames(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"talk\.mp4 is a path.*read_frames"):
+        HourLlavaVideoProcessor(16)(given)
+
+
+def test_a_chat_that_names_a_video_by_path_is_told_what_to_do(processor: Any) -> None:
+    content = [{"type": "video", "path": "talk.mp4"}, {"type": "text", "text": "what is red ?"}]
+    messages = [{"role": "user", "content": content}]
+    with pytest.raises(ValueError, match=r"talk\.mp4 is a path.*read_frames"):
+        processor.apply_chat_template(messages, tokenize=True, return_dict=True)
