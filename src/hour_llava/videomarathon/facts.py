@@ -366,7 +366,7 @@ def _existence(thing: str, answer: str, cited: tuple[Evidence, ...]) -> Fact:
 
 
 def other_lengths(right_ms: int, step_ms: int, limit_ms: int, rng: Random) -> tuple[str, ...]:
-    """Draw three wrong lengths: each two, the right one too, are over 25 % and a step apart.
+    """Draw three wrong lengths: all four are over 25 % apart, and a step from the right one.
 
     How many are shorter than the right one is drawn, so that its rank tells nothing; none is longer
     than the video, `limit_ms`, if there is another way.
