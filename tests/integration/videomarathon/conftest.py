@@ -129,6 +129,9 @@ class Kit:
         command = [sys.executable, "-m", "hour_llava.cli", "synth", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
+    def write_footage(self, path: Path, *, seconds: int, seed: int) -> None:
+        write_footage(path, seconds=seconds, seed=seed)
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "hour_llava.cli", "synth", *words]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

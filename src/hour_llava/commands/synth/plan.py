@@ -1,0 +1,81 @@
+"""`hour-llava synth plan`: units, calls, tokens, money and hours, before any is spent."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from hour_llava.commands.synth.watching import watch_run
+from hour_llava.commands.terminal import printable
+from hour_llava.videomarathon.build import Build
+from hour_llava.videomarathon.plan import SECONDS_A_CALL, Plan, StagePlan, make_plan
+
+
+def plan(
+    build: Annotated[Path, tyro.conf.arg(metavar="BUILD_DIR")],
+    /,
+    *,
+    json: bool = False,
+) -> None:
+    """Say what a run would do and cost; no call is made.
+
+    Files are looked at and clips laid for real. Everything that hangs on a model's answers is an
+    estimate, marked with ~, made by rehearsing the stages with invented answers of common length.
+
+    Args:
+        build: the build's folder
+        json: print one JSON object
+    """
+    opened = Build.open(build)
+    with watch_run() as watcher:
+        found = make_plan(opened, watcher)
+    print(json_format.dumps(_as_dict(found), indent=2) if json else "\n".join(_lines(found)))
+
+
+def _as_dict(found: Plan) -> dict[str, object]:
+    return {
+        **asdict(found),
+        "num_videos": dict(found.num_videos),
+        "num_calls": found.num_calls,
+        "num_tokens": found.num_tokens,
+        "usd": found.usd,
+        "hours_of_calls": found.seconds / 3600,
+    }
+
+
+def _lines(found: Plan) -> list[str]:
+    videos = ", ".join(f"{number:,} {name}" for name, number in found.num_videos.items())
+    lines = [
+        f"videos: {videos or 'none'}; {found.hours:.1f} hours; set aside: {found.num_set_aside:,}",
+        f"{'stage':<15} {'units':>9} {'calls':>10} {'prompt':>13} {'answers':>12} {'usd':>10}",
+    ]
+    lines += [_line(stage) for stage in found.stages if stage.num_units]
+    usd = "unknown price" if found.usd is None else f"${found.usd:,.2f}"
+    lines.append(
+        f"to do: ~{found.num_calls:,} calls, ~{found.num_tokens:,} tokens, ~{usd}, "
+        f"~{found.seconds / 3600:.1f} h of calls, {found.decode_cpu_hours:.2f} CPU hours of "
+        "decoding"
+    )
+    if found.num_calls:
+        lines.append(
+            f"~ is an estimate from {found.num_rehearsed} videos rehearsed with invented answers; "
+            f"a call is taken to last {SECONDS_A_CALL:g} s until a run has measured it"
+        )
+    if found.spent.calls:
+        lines.append(
+            f"spent so far: {found.spent.calls:,} calls, {found.spent.tokens:,} tokens, "
+            f"${found.spent.usd:,.2f}"
+        )
+    return [printable(line) for line in lines]
+
+
+def _line(stage: StagePlan) -> str:
+    mark = "" if stage.is_exact else "~"
+    usd = "unknown" if stage.usd is None else f"{stage.usd:,.2f}"
+    numbers = (stage.num_units, stage.num_calls, stage.prompt_tokens, stage.completion_tokens)
+    units, calls, prompt, answers = (f"{mark}{round(number):,}" for number in numbers)
+    return f"{stage.name:<15} {units:>9} {calls:>10} {prompt:>13} {answers:>12} {usd:>10}"
