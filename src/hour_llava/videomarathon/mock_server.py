@@ -176,7 +176,7 @@ class MockServer:
         if fault is not None:
             self._faults[fault] += 1
         await asyncio.sleep(self.settings.latency_seconds)
-        if fault in _STATUS_FAULTS:
+        if fault is not None and fault in _STATUS_FAULTS:
             return _STATUS_FAULTS[fault](body, self.settings)
         if fault == "hang":
             await _until_gone(request)
@@ -232,7 +232,7 @@ class MockServer:
 
 def _applies(name: str, body: Mapping[str, Any]) -> bool:
     if name in _ON_FORM:
-        return (body.get("response_format") or {}).get("type") == _ON_FORM[name]
+        return _form_of(body).get("type") == _ON_FORM[name]
     return name != "no_images" or bool(_pictures(body))
 
 
@@ -334,8 +334,12 @@ def _pictures(body: Mapping[str, Any]) -> list[bytes]:
     return pictures
 
 
+def _form_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return body.get("response_format") or {}
+
+
 def _schema_of(body: Mapping[str, Any], text: str) -> Mapping[str, Any]:
-    form = body.get("response_format") or {}
+    form = _form_of(body)
     if form.get("type") == "json_schema":
         return form["json_schema"]["schema"]
     _, found, schema = text.partition(_SCHEMA_IN_PROMPT)

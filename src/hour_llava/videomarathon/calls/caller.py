@@ -201,13 +201,13 @@ class Caller:
         stored: StoredCall | None = None
         try:
             stored = await self._try_all(purchase)
+            return stored
         finally:
             if stored is None:
                 await self._budget.refund(ticket)
             else:
                 paid = stored.prompt_tokens + stored.completion_tokens
                 await self._budget.settle(ticket, stored.usd, paid)
-        return stored
 
     async def _try_all(self, purchase: _Purchase) -> StoredCall:
         target, tries = purchase.target, 0

@@ -32,6 +32,7 @@ _IMAGE_WORDS = ("image", "vision", "multimodal", "multi-modal")
 _LONG_WORDS = ("context length", "context_length", "maximum context", "too long", "too many tokens")
 _REFUSAL_WORDS = ("content_filter", "content policy", "content_policy", "content exists risk")
 _FATAL_STATUS = {
+    200: "this is no OpenAI-compatible endpoint",
     401: "the key is wrong or missing",
     402: "the account has no balance",
     403: "the key may not use this",
@@ -92,6 +93,8 @@ class Client:
             detail = self._redact(str(cause) or type(cause).__name__)
             raise TryError("failed", f"connection: {detail}") from None
         text = self._redact(text)
+        if text.lstrip()[:1] == "<":
+            raise TryError("fatal", "a web page came instead of an answer", status=200)
         if text.lstrip()[:9].startswith('{"error"'):  # some gateways say it with status 200
             raise self._failure(_code_in(text), text, None)
         return text
@@ -134,7 +137,7 @@ class Client:
 def classify(status: int, message: str) -> Kind:
     """Say what an HTTP error status means for the call."""
     words = message.casefold()
-    if status in _FATAL_STATUS or "insufficient_quota" in words:
+    if (status in _FATAL_STATUS and status != 200) or "insufficient_quota" in words:
         return "fatal"
     if status in (429, 529):
         return "pressed"

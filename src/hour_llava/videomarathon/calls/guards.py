@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hour_llava.videomarathon.calls.request import ContentFault
 
@@ -63,7 +63,7 @@ def read_answer(body: str) -> Answer:
         message = dict(choice["message"])
     except (ValueError, LookupError, TypeError) as error:
         raise ContentError("unreadable", f"no chat completion: {body[:80]!r}") from error
-    usage = response.get("usage") or {}
+    usage: dict[str, Any] = response.get("usage") or {}
     return Answer(
         text=_text_of(message.get("content")),
         model=str(response.get("model") or ""),
@@ -93,14 +93,14 @@ def read_object(answer: Answer) -> dict[str, Any]:
     if answer.finish_reason == "length":
         raise ContentError("length", f"cut at max_tokens, after {len(text):,} characters")
     value = _parse(text)
-    if isinstance(value, dict):
+    if value is not None:
         return value
     if _REFUSAL.match(text):
         raise ContentError("refusal", repr(text[:80]))
     raise ContentError("not_json", f"no JSON object: {text[:80]!r}")
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str) -> dict[str, Any] | None:
     """Try the whole text, its fenced blocks, and from the first brace to the last."""
     fenced = [block.group(1) for block in _FENCED.finditer(text)]
     braces = text[text.find("{") : text.rfind("}") + 1]
@@ -110,7 +110,7 @@ def _parse(text: str) -> Any:
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
-            return value
+            return cast(dict[str, Any], value)
     return None
 
 
@@ -139,7 +139,9 @@ def _longest_run(words: list[str], period: int) -> int:
 
 def _text_of(content: Any) -> str:
     if isinstance(content, list):  # some servers answer in parts
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+        parts = cast(list[Any], content)
+        texts = (cast(dict[str, Any], part).get("text") for part in parts if isinstance(part, dict))
+        return "".join(str(text or "") for text in texts)
     return content if isinstance(content, str) else ""
 
 

@@ -13,7 +13,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from hour_llava.videomarathon.calls.ledger import Ledger
 
@@ -40,7 +40,7 @@ class Ladder:
         """Return the step to ask at: the known one, or the next to be tried."""
         if endpoint not in self._steps:
             kept = self._ledger.step(endpoint)
-            known = next((step for step in STEPS if step == kept), None)
+            known: Step | None = next((step for step in STEPS if step == kept), None)
             self._steps[endpoint] = known or STEPS[0]
             if known:
                 self._is_known.add(endpoint)
@@ -103,15 +103,15 @@ def dress(
 def is_strict(schema: Any) -> bool:
     """Say whether a schema meets what OpenAI's strict mode asks: every object closed and full."""
     if isinstance(schema, list):
-        return all(map(is_strict, schema))
-    if not isinstance(schema, dict):
+        return all(map(is_strict, cast(list[Any], schema)))
+    if not isinstance(schema, Mapping):
         return True
-    if schema.get("type") == "object":
-        names: set[str] = set(schema.get("properties", {}))
-        closed = schema.get("additionalProperties") is False
-        if not closed or names != set(schema.get("required", [])):
+    values = cast(Mapping[str, Any], schema)
+    if values.get("type") == "object":
+        is_closed = values.get("additionalProperties") is False
+        if not is_closed or set(values.get("properties", {})) != set(values.get("required", [])):
             return False
-    return all(map(is_strict, schema.values()))
+    return all(map(is_strict, values.values()))
 
 
 def _with_text(messages: Sequence[Mapping[str, Any]], text: str) -> list[dict[str, Any]]:

@@ -57,7 +57,9 @@ def require_prices(endpoints: Iterable[EndpointSettings]) -> None:
 
 @functools.cache
 def _table() -> Mapping[tuple[str, str], Price]:
-    text = (resources.files(__package__) / "prices.toml").read_text(encoding="utf-8")
+    text = (resources.files("hour_llava.videomarathon.calls") / "prices.toml").read_text(
+        encoding="utf-8"
+    )
     return MappingProxyType(
         {
             (row["host"], row["model"]): Price(

@@ -21,11 +21,12 @@ from hour_llava.videomarathon.calls.limits import LimitPolicy, Limits, endpoint_
 from hour_llava.videomarathon.calls.request import CallRequest
 from hour_llava.videomarathon.settings import EndpointSettings
 
+KEY = "Global-Level Description"
 SCHEMA = {
     "title": "Sentence",
     "type": "object",
-    "properties": {"Global-Level Description": {"type": "string"}},
-    "required": ["Global-Level Description"],
+    "properties": {KEY: {"type": "string"}},
+    "required": [KEY],
 }
 # Waits of real runs, scaled down a hundredfold.
 FAST_RETRY = RetryPolicy(base_seconds=0.01, max_seconds=0.05)
@@ -100,10 +101,15 @@ class Desk:
         """Ask a question a number, all at once; failures are returned."""
 
         async def work(caller: Caller) -> list[Any]:
-            calls = (caller.call(question(n, **changes)) for n in numbers)
+            calls = (caller.call(question(n, **changes), check) for n in numbers)
             return await asyncio.gather(*calls, return_exceptions=True)
 
         return self.run(work)
+
+
+def check(value: dict[str, Any]) -> None:
+    if not isinstance(value.get(KEY), str):
+        raise ValueError(f"{KEY} is missing")
 
 
 def question(number: int, **changes: Any) -> CallRequest:
