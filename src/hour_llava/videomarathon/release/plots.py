@@ -8,6 +8,7 @@ Source: arXiv 2506.05332, VideoMarathon's panels (data source, question type, du
 # Matplotlib's types are partial.
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,8 @@ def draw_plots(folder: Path, stats: BuildStats, *, title: str) -> tuple[str, ...
     }
     for name, figure in drawn.items():
         # no version of matplotlib in the file: a release is compared by its bytes
-        figure.savefig(folder / name, format="png", facecolor=_PAPER, metadata={"Software": None})
+        about = {"Software": None, "Description": title}
+        figure.savefig(folder / name, format="png", facecolor=_PAPER, metadata=about)
     return tuple(drawn)
 
 
@@ -54,7 +56,8 @@ def _new_figure(width: float, height: float, title: str) -> Figure:
 
     figure = Figure(figsize=(width, height), dpi=110, facecolor=_PAPER, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(_printable(title), color=_INK, fontsize=11, x=0.01, ha="left", parse_math=False)
+    lines = textwrap.fill(_printable(title), int(width * 11))
+    figure.suptitle(lines, color=_INK, fontsize=11, x=0.01, ha="left", parse_math=False)
     return figure
 
 

@@ -71,7 +71,7 @@ def test_a_demonstration_says_so_in_every_file(make_memory_build: Make) -> None:
             metadata = pq.read_schema(path).metadata
             assert metadata[b"hour_llava.note"].decode() == DEMONSTRATION_NOTE
             assert metadata[b"hour_llava.kind"] == b"demonstration"
-        elif path.suffix != ".png":  # a picture says so in its title: see test_plots
+        elif path.suffix != ".png":  # a picture says so in its title: the test of plots
             assert "DEMONSTRATION, not training data" in path.read_text(encoding="utf-8"), path
     samples = json.loads((release.folder / "llava" / "train.json").read_text())
     assert all("DEMONSTRATION" in sample["note"] for sample in samples)
@@ -269,12 +269,17 @@ def test_pixels_are_copied_only_where_the_licence_allows_it(
     }
 
 
-def test_plots_are_pictures_of_a_readable_size(make_memory_build: Make) -> None:
-    (release,) = seal(make_memory_build("truth")).releases
+def test_plots_are_pictures_of_a_readable_size_that_name_their_release(
+    make_memory_build: Make,
+) -> None:
+    (release,) = seal(make_memory_build("mock")).releases
 
-    for path in (release.folder / "plots").iterdir():
+    pictures = sorted((release.folder / "plots").iterdir())
+    assert [path.name for path in pictures] == ["evidence_gaps.png", "statistics.png", "yield.png"]
+    for path in pictures:
         with Image.open(path) as picture:
             assert picture.width >= 800 and "Software" not in picture.info
+            assert picture.info["Description"].startswith("kites-demonstration (DEMONSTRATION, not")
 
 
 def test_importing_releases_loads_neither_torch_nor_ray() -> None:
