@@ -211,8 +211,8 @@ class _Rehearsal:
         async def ask(request: Request) -> Reply:
             return _rehearse(request, plan)
 
-        async def frames(one: Video, start_ms: int, end_ms: int) -> list[tuple[int, bytes]]:
-            picture = _blank(one.width, one.height, self._build.settings.frame_side)
+        async def frames(video: Video, start_ms: int, end_ms: int) -> list[tuple[int, bytes]]:
+            picture = _blank(video.width, video.height, self._build.settings.frame_side)
             first, last = seconds_in(start_ms, end_ms)
             return [(1000 * second, picture) for second in range(first, last + 1)]
 
