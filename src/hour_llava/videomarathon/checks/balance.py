@@ -131,8 +131,11 @@ def _thin_topics(
     rows: list[QAPair], mix: Mapping[str, float], turns: Mapping[str, tuple[int, str]]
 ) -> list[QAPair]:
     counts = topic_counts(rows)
-    wanted = {topic: share for topic, share in mix.items() if share > 0}
-    total = min(counts[topic] / share for topic, share in wanted.items())
+    # A topic without any row cannot be helped by giving up those of the others.
+    there = {topic: share for topic, share in mix.items() if share > 0 and counts[topic]}
+    whole = sum(there.values())
+    mix = {topic: share / whole for topic, share in there.items()}
+    total = min((counts[topic] / share for topic, share in mix.items()), default=0.0)
     by_topic: dict[str, list[QAPair]] = defaultdict(list)
     for row in _accepted(rows):
         by_topic[task_named(row.task).topic].append(row)

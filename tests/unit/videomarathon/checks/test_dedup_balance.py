@@ -199,6 +199,17 @@ def test_topics_are_thinned_only_when_asked(footages: list[Footage]) -> None:
     assert len(thinned) == len(made)
 
 
+def test_a_topic_without_rows_does_not_empty_the_build(footages: list[Footage]) -> None:
+    made = [
+        accepted(footages[0].row(task), question=f"{task} {i}")
+        for task in ("object_recognition", "scene_recognition")
+        for i in range(30)
+    ]
+    counts = topic_counts(balance(made, topic_mix=PAPER_TOPIC_MIX))
+    assert counts["Object"] == 30
+    assert counts["Scene"] == round(30 * 0.067 / 0.302)
+
+
 def test_later_rows_of_a_task_go_before_its_first(make_footage: Callable[[int], Footage]) -> None:
     made = [
         accepted(footage.row("object_existence"), question=f"Is thing {i} seen?", answer="Yes")
