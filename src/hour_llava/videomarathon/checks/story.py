@@ -121,7 +121,7 @@ def _is_on_its_side(row: QAPair, answer: set[str], one: set[str], other: set[str
     asks_next = re.search(
         r"\b(?:after|next|follow\w*|become\w*|change\w* to|turn\w* into)\b", question
     )
-    asks_previous = re.search(r"\b(?:before|preced\w*|previous\w*|prior)\b", question)
+    asks_previous = re.search(r"\b(?:before|prece[d]\w*|previous\w*|prior)\b", question)
     if bool(asks_next) == bool(asks_previous) or not answer or answer & one & other:
         return passed()
     side = other if asks_next else one

@@ -18,7 +18,7 @@ _ARTEFACTS = re.compile(
     r"\bframes?\s*#?\d+|\b(?:first|second|third|last|next|previous|each|this|these|given|provided|"
     r"sampled|key)\s+(?:video\s+)?frames?\b|"
     rf"\b(?:the|this|given|provided)\s+{_HOUSE_WORDS}s?\s+(?:says?|states?|mentions?|describes?|"
-    r"indicates?|notes?|suggests?|specif(?:y|ies)|reads?|is|are|does|do|provided|given)\b|"
+    r"indicates?|notes?|suggests?|specify|specifies|reads?|is|are|does|do|provided|given)\b|"
     rf"\b(?:according to|based on|(?:described|stated|mentioned|noted|from) in|from|"
     rf"in)\s+(?:the|this)\s+(?:\w+\s+)?{_HOUSE_WORDS}s?\b|"
     r"\bas (?:described|mentioned|stated|noted)\b|\bevent[\s-](?:level|table|list|caption)\b|"

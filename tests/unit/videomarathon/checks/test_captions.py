@@ -38,7 +38,7 @@ FOREIGN = (
     "La femme lave les fenêtres de la maison et un chien est couché sur le tapis dans le salon.",
     "El hombre corta la cebolla en la cocina y una mujer lee el periódico en el sofá con el perro.",
     "Il cane è nel giardino e una donna legge il giornale mentre il sole splende sulla casa.",
-    "O homem corta a cebola na cozinha e uma mulher lê o jornal no sofá enquanto o cão dorme.",
+    "O homem corta a cebola na cozinha e uma mulher lê um livro no sofá enquanto o cão dorme.",
     "De man snijdt de ui in de keuken terwijl een vrouw op de bank de krant leest met het hondje.",
     "一个男人在厨房里切洋葱，光线慢慢变亮。",
     "男性が台所で玉ねぎを切っていて、光がゆっくり明るくなる。",
