@@ -25,7 +25,8 @@ COPIED_JACCARD = 0.9
 
 _REFUSAL = re.compile(
     r"\b(?:(?:i['’]?m|i am) (?:sorry|afraid|unable|not able)|i (?:can(?:not|['’]?t| not)|could not|"
-    r"could(?:n['’]?t)|won['’]?t) (?:\w+ )?(?:help|assist|comply|describe|see|view|identify|analy[sz]e|"
+    r"could(?:n['’]?t)|won['’]?t) (?:\w+ )?"
+    r"(?:help|assist|comply|describe|see|view|identify|analy[sz]e|"
     r"provide|access|process|determine)|as an? (?:ai|artificial|language|large)\b|"
     r"(?:no|without) (?:image|video|frame)s? (?:was|were|is|are|has been|have been)? ?"
     r"(?:provided|attached|given|available|supplied)|unable to (?:see|view|access|process|describe|"
