@@ -60,6 +60,7 @@ def test_the_body_says_who_made_it_and_how_much(make_memory_build: Make) -> None
     assert "| VideoMarathon | 9,700 | 20.9 |" in body
     assert "| kites | 0.10 | 3.0 |" in body
     assert "| no\\_video | 1 |" in body or "| no_video | 1 |" in body
+    assert "| blind | a model without the video does not find the answer" in body
     assert "DEMONSTRATION" not in body
 
 
