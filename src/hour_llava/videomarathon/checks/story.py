@@ -115,13 +115,21 @@ def _scene_changes(row: QAPair, tables: Tables) -> Finding:
     return _is_on_its_side(row, answer, one, other)
 
 
+_TURNS = r"(?:become\w*|changes? (?:in)?to|turns? (?:in)?to|gives? way to|leads? (?:in)?to)"
+_NAMED = r"\s+(?:the|an?)\b"
+_ASKS_NEXT = re.compile(
+    rf"\b(?:after|next|following|follow\w*|{_TURNS}(?!{_NAMED})|into (?:what|which))\b"
+)
+_ASKS_PREVIOUS = re.compile(rf"\b(?:before|prece[d]\w*|previous\w*|prior)\b|\b{_TURNS}{_NAMED}")
+_DOES_IT_FOLLOW = re.compile(r"\b(?:does|do|did)\b[^?]*\b(?:follow|precede)\b")
+
+
 def _is_on_its_side(row: QAPair, answer: set[str], one: set[str], other: set[str]) -> Finding:
     """Hold "what follows the forest" against the order of the two sides."""
     question = fold(row.question)
-    asks_next = re.search(
-        r"\b(?:after|next|follow\w*|become\w*|change\w* to|turn\w* into)\b", question
-    )
-    asks_previous = re.search(r"\b(?:before|prece[d]\w*|previous\w*|prior)\b", question)
+    asks_next, asks_previous = _ASKS_NEXT.search(question), _ASKS_PREVIOUS.search(question)
+    if _DOES_IT_FOLLOW.search(question):  # "which place does the desert follow?"
+        asks_next, asks_previous = asks_previous, asks_next
     if bool(asks_next) == bool(asks_previous) or not answer or answer & one & other:
         return passed()
     side = other if asks_next else one

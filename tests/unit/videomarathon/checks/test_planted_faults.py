@@ -578,3 +578,31 @@ def test_clean_rows_of_all_tasks_pass_all_rules(footages: list[Footage]) -> None
         and not (verdict.rule == "long_form" and row.task in NOT_FAR_APART)
     ]
     assert len(faulty) / len(rows) <= MAX_FLAGGED, faulty[:8]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "is_right"),
+    [
+        ("Which landscape turns into the {after}?", "{before}", True),
+        ("What does the {before} turn into?", "{after}", True),
+        ("Which place does the {after} follow?", "{before}", True),
+        ("Which place follows here?", "{before}", False),
+        ("Which place comes before?", "{after}", False),
+        ("Where are we next?", "{after}", True),
+    ],
+)
+def test_the_side_of_a_change_of_scene_is_understood(
+    footages: list[Footage], question: str, answer: str, is_right: bool
+) -> None:
+    footage = footages[0]
+    places = {"before": footage.parts[0].place, "after": footage.parts[1].place}
+    before = [s for s in footage.scenes if s.part is footage.parts[0]][-1]
+    after = next(s for s in footage.scenes if s.part is footage.parts[1])
+    row = put(
+        footage.row("scene_transition"),
+        question=question.format(**places),
+        answer=answer.format(**places),
+        evidence=(footage.cite(before, "scene"), footage.cite(after, "scene")),
+    )
+    outcome = RULE_NAMED["scene_changes"].verdict(row, tables_of(footage)).outcome
+    assert (outcome == "pass") == is_right
