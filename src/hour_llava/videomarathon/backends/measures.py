@@ -47,7 +47,7 @@ class Measures:
         shares_TK: Part of the picture in each colour.
         light_T: Mean brightness, 0 to 1.
         sides_T4: Mean brightness of the left, right, upper and lower half.
-        motion_T: Mean change of brightness since the tick before, 0 where a cut lies between.
+        motion_T: Mean change of the pixels, 0 to 1, since the tick before; 0 at a cut.
         is_cut_T: The picture is another one than at the tick before, at once and to stay.
         duration_ms: Of the video.
     """
@@ -87,21 +87,20 @@ def measure(file: str, duration_ms: int) -> Measures:
         VideoError: it cannot be read.
     Cost: its decoding, and about 1 ms a tick; 5 MB for an hour.
     """
-    rows: list[tuple[Floats, float, tuple[float, ...], float, float, Floats]] = []
+    rows: list[tuple[Floats, float, tuple[float, ...], float, Floats]] = []
     before: NDArray[np.uint8] | None = None
     with read_frames(file, fps=float(TICKS_A_SECOND), threads=1) as reader:
         for frame in reader:
             image = _small(frame.rgb)
             light = _light(image)
             old = image if before is None else before
-            change = np.abs(image.astype(np.int16) - old).mean() / 255
-            motion = np.abs(light - _light(old)).mean()
+            change = float(np.abs(image.astype(np.int16) - old).mean() / 255)
             row = (colour_shares(image), float(light.mean()), _sides(light))
-            rows.append((*row, float(motion), float(change), _histogram(image)))
+            rows.append((*row, change, _histograms(image)))
             before = image
-    shares, light_T, sides, motion_T, pixels_T, histograms = zip(*rows, strict=True)
+    shares, light_T, sides, pixels_T, histograms = zip(*rows, strict=True)
     is_cut_T = find_cuts(_floats(pixels_T), np.stack(histograms))
-    moves_T = np.where(is_cut_T, 0, _floats(motion_T))
+    moves_T = np.where(is_cut_T, 0, _floats(pixels_T))
     return Measures(
         shares_TK=np.stack(shares),
         light_T=_floats(light_T),
@@ -163,32 +162,41 @@ def _hue(values: Floats, high: Floats, spread: Floats) -> Floats:
     return (hue * 60).astype(np.float32)
 
 
-def _histogram(rgb: NDArray[np.uint8]) -> Floats:
-    bins = (rgb.reshape(-1, 3) >> 6).astype(np.int64) @ np.array([16, 4, 1])
-    return (np.bincount(bins, minlength=64) / len(bins)).astype(np.float32)
+def _histograms(rgb: NDArray[np.uint8]) -> Floats:
+    """Count colours in bins of 64 and again in bins half a bin further: (2, 125).
+
+    A plain area whose colour lies on a border of one kind lies in the middle of the other.
+    """
+    values = rgb.reshape(-1, 3).astype(np.int64)
+    counts = [
+        np.bincount(((values + offset) >> 6) @ np.array([25, 5, 1]), minlength=125)
+        for offset in (0, 32)
+    ]
+    return (np.stack(counts) / len(values)).astype(np.float32)
 
 
 def _distance(one: Floats, other: Floats) -> float:
-    return float(np.abs(one - other).sum() / 2)
+    """Return the part of the picture whose colour differs, by the kind of bins that says less."""
+    return float(np.abs(one - other).sum(axis=-1).min() / 2)
 
 
-def find_cuts(pixels_T: Floats, histograms_TB: Floats) -> Flags:
+def find_cuts(pixels_T: Floats, histograms_T2B: Floats) -> Flags:
     """Find changes at once of pixels and colours that stay; fades and flashes are none.
 
     Args:
         pixels_T: Mean change of the pixels since the tick before, 0 to 1.
-        histograms_TB: Of colours, each adding up to 1.
+        histograms_T2B: Two kinds of histograms of colours, each adding up to 1.
     """
     is_cut_T = np.zeros(len(pixels_T), np.bool_)
     changes_T = np.zeros(len(pixels_T), np.float32)
-    changes_T[1:] = np.abs(np.diff(histograms_TB, axis=0)).sum(axis=1) / 2
+    changes_T[1:] = np.abs(np.diff(histograms_T2B, axis=0)).sum(axis=2).min(axis=1) / 2
     for tick in np.flatnonzero((changes_T >= CUT_HISTOGRAM) & (pixels_T >= CUT_PIXELS)).tolist():
         around = np.concatenate(
             [changes_T[max(1, tick - 4) : tick], changes_T[tick + 1 : tick + 5]]
         )
         usual = float(np.median(around)) if len(around) else 0.0
-        later = histograms_TB[min(tick + 2, len(histograms_TB) - 1)]
-        stays = _distance(later, histograms_TB[tick]) < _distance(later, histograms_TB[tick - 1])
+        later = histograms_T2B[min(tick + 2, len(histograms_T2B) - 1)]
+        stays = _distance(later, histograms_T2B[tick]) < _distance(later, histograms_T2B[tick - 1])
         is_cut_T[tick] = stays and changes_T[tick] >= CUT_CONTRAST * usual
     return is_cut_T
 

@@ -21,8 +21,11 @@ from hour_llava.world.timeline import Timeline
 NUM_MOMENTS = 9
 LENGTH_TOLERANCE_MS = 1000
 SIZE = (160, 90)
-MAX_DIFFERENCE = 24.0
-"""Of 255, the median over the moments. Measured: re-encoded 1-6, other seeds 40 and more."""
+MAX_DIFFERENCE = 40.0
+"""Of 255, the second largest of the moments (one may lie on a cut).
+
+Measured on three minutes: 3 as made, 23 at most in MPEG-4 at 96 x 64; 74 and more for 20 other seeds.
+"""
 
 
 def read_truth(path: str | Path) -> Timeline:
@@ -41,7 +44,7 @@ def check_truth(file: str, truth: str, *, duration_ms: int) -> str | None:
     """Compare a truth file with its video.
 
     Returns: what does not fit, None where all does.
-    Cost: nine short decodes; 0.3 s for three minutes of 320 x 180.
+    Cost: nine short decodes.
     """
     try:
         timeline = read_truth(truth)
@@ -53,7 +56,7 @@ def check_truth(file: str, truth: str, *, duration_ms: int) -> str | None:
             f"{truth} tells of {told_ms / 1000:g} s, the video lasts {duration_ms / 1000:g} s; "
             "give it its own truth file or none"
         )
-    difference = float(np.median(_differences(file, timeline)))
+    difference = sorted(_differences(file, timeline))[-2:][0]
     if difference > MAX_DIFFERENCE:
         return (
             f"{truth} tells of other pictures than the video shows (they differ by "

@@ -162,8 +162,7 @@ def _seen(label: str, timeline: Timeline) -> tuple[int, int] | None:
     """Find what a label names: a part of the video, a deed, a thing."""
     words = label.split()
     if " in the " in label or label.startswith("Nothing but"):
-        scene = timeline_scene(label, timeline)
-        return scene
+        return timeline_scene(label, timeline)
     action = next((a for a in ("moves left", "moves right") if label.endswith(a)), words[-1])
     found = [
         (a.start_seconds, a.end_seconds)

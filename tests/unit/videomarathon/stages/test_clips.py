@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def test_every_millisecond_is_in_a_window_and_every_window_adds_one(stride: int)
         spans = list(windows(duration_ms, 30_000, stride * 1000))
         assert spans[0].start_ms == 0
         assert spans[-1].end_ms == duration_ms
-        for one, other in zip(spans, spans[1:], strict=False):
+        for one, other in itertools.pairwise(spans):
             assert one.start_ms < other.start_ms <= one.end_ms < other.end_ms
 
 
