@@ -26,7 +26,7 @@ def test_the_words_of_every_prompt_are_frozen() -> None:
 
 
 def test_the_examples_are_frozen() -> None:
-    assert load_examples()[1] == "1cad1df39fca21c0"
+    assert load_examples()[1] == "4dfe60672b219881"
 
 
 def test_every_task_has_an_example_with_its_options() -> None:

@@ -24,7 +24,7 @@ SIZE = (160, 90)
 MAX_DIFFERENCE = 40.0
 """Of 255, the second largest of the moments (one may lie on a cut).
 
-Measured on three minutes: 3 as made, 23 at most in MPEG-4 at 96 x 64; 74 and more for 20 other seeds.
+Measured on three minutes: 3 as made, 23 in MPEG-4 at 96 x 64, 74 and more for 20 other seeds.
 """
 
 
