@@ -573,7 +573,9 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         prepare: Any = super().prepare_inputs_for_generation  # pyright: ignore[reportAttributeAccessIssue]
         inputs = prepare(input_ids, *args, is_first_iteration=is_first_iteration, **kwargs)
         if positions is not None and inputs.get("input_ids") is not None:
-            inputs["logits_to_keep"] = last_tokens(mask, inputs["input_ids"].shape[1])
+            inputs["logits_to_keep"] = last_tokens(
+                kwargs["attention_mask"], inputs["input_ids"].shape[1]
+            )
         return inputs
 
     def _expand_inputs_for_generation(
