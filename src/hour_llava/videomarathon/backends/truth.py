@@ -38,6 +38,7 @@ from hour_llava.world.captions import describe, events_of, global_narrative, pro
 from hour_llava.world.families import families_of
 from hour_llava.world.questions import Question, make_questions
 from hour_llava.world.timeline import Timeline
+from hour_llava.world.wordings import words_of
 
 MODEL = "marathon_world"
 KEY_EVENT = "key_event_extraction"
@@ -140,7 +141,7 @@ def _world_items(
     by_family = [[q for q in questions if q.family == family] for family in families]
     turns = [q for row in _in_turn(by_family) for q in row]
     # Some wordings list what may be answered: they come last.
-    turns.sort(key=lambda question: question.answer in question.question)
+    turns.sort(key=lambda q: set(words_of(q.answer)) <= set(words_of(q.question)))
     items: dict[str, QAItem] = {}
     for question in turns:
         item = _world_item(question, timeline, captions)
