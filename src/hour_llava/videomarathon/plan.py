@@ -150,8 +150,11 @@ def _num_free_units(build: Build, state: State, name: str) -> int:
     num = 0
     for video, _ in state.videos().values():
         if video.backend != "endpoint":
-            laid = {"clips": {video.id: list(state.clips(video.id) or [])}}
-            num += sum(unit not in done for unit in _units(stage, video, laid))
+            units = {
+                "clip": state.clips(video.id),
+                "video_topic_format": topic_units(video.id),
+            }.get(stage.unit, [video.id])
+            num += sum(unit not in done for unit in units)
     return num
 
 
@@ -230,7 +233,7 @@ class _Rehearsal:
 
 
 def _units(
-    stage: Stage, video: Video, rows: Mapping[str, Mapping[str, Sequence[Record]]]
+    stage: Stage, video: Video, rows: Mapping[str, Mapping[str, list[Record]]]
 ) -> Sequence[str]:
     if stage.unit == "clip":
         return [

@@ -17,7 +17,7 @@ from hour_llava.errors import BuildError
 from hour_llava.tasks import TOPICS
 from hour_llava.videomarathon.parts import Failure, Part, PartStore, Scan
 from hour_llava.videomarathon.pipeline import MAY_SET_ASIDE
-from hour_llava.videomarathon.records import Clip, Record, SetAside, Video, digest
+from hour_llava.videomarathon.records import Record, SetAside, Video, digest
 from hour_llava.videomarathon.stage import Stage
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class State:
         self._known: dict[str, StageState] = {}
         self._videos: dict[str, tuple[Video, Part]] | None = None
         self._duplicates: list[SetAside] = []
-        self._clips: dict[str, list[Clip]] = {}
+        self._clips: dict[str, list[str]] = {}
         self._set_aside: dict[str, set[str]] = {}
 
     def of(self, name: str) -> StageState:
@@ -163,15 +163,14 @@ class State:
             }
         return self._set_aside[name]
 
-    def clips(self, video_id: str) -> list[Clip] | None:
-        """Return a video's clips, or None where they are not laid yet."""
+    def clips(self, video_id: str) -> list[str]:
+        """Return the ids of a video's clips; none where they are not laid yet."""
         if video_id not in self._clips:
             state = self.of("clips")
             part = state.parts.get(video_id)
             if part is None:
-                return None
-            records = state.store.read(part)
-            self._clips[video_id] = [r for r in records if isinstance(r, Clip)]
+                return []
+            self._clips[video_id] = state.store.read_ids(part)
         return self._clips[video_id]
 
     def _work(self, stage: Stage) -> tuple[list[Work], int]:
@@ -217,20 +216,14 @@ class State:
                 return None
             reads += [(need, part) for part in found]
         if stage.unit == "clip":
-            clips = self.clips(video_id) or []
-            return [
-                Work(
-                    unit=clip.id,
-                    inputs=digest(ingest.content, clip.id)[:12],
-                    reads=tuple(reads),
-                    video_id=video_id,
-                )
-                for clip in clips
-            ]
-        units = [video_id] if stage.unit == "video" else topic_units(video_id)
-        inputs = _inputs(reads)
+            # A clip's id says all of it: what else it reads is its video.
+            units, inputs = self.clips(video_id), digest(ingest.content)[:12]
+        else:
+            units = [video_id] if stage.unit == "video" else topic_units(video_id)
+            inputs = _inputs(reads)
+        all_reads = tuple(reads)
         return [
-            Work(unit=unit, inputs=inputs, reads=tuple(reads), video_id=video_id) for unit in units
+            Work(unit=unit, inputs=inputs, reads=all_reads, video_id=video_id) for unit in units
         ]
 
     def _parts_of(self, need: str, video_id: str) -> list[Part] | None:
@@ -240,7 +233,7 @@ class State:
             part = state.parts.get(video_id)
             return None if part is None else [part]
         if state.stage.unit == "clip":
-            units = [clip.id for clip in self.clips(video_id) or []]
+            units = self.clips(video_id)
             allowed = int(len(units) * MAX_MISSING_CLIPS)
         else:
             units = topic_units(video_id)

@@ -93,3 +93,31 @@ def test_a_wrong_address_ends_the_run_with_the_way_on(
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
     assert f"synth run {folder}" in done.stderr
+
+
+def test_plan_foretells_the_calls_and_nearly_the_tokens(
+    kit: Any, build: Path, plain_videos: Path, mock_server: Any, tmp_path: Path
+) -> None:
+    fresh = kit.make_build(tmp_path / "b", plain_videos, mock_server, min_events=2)
+    before = mock_server.stats()["requests"]
+    done = kit.run("plan", str(fresh), "--json")
+    assert done.returncode == 0, done.stderr
+    planned = json.loads(done.stdout)
+    assert mock_server.stats()["requests"] == before
+    spent = read_spent(build / "calls")
+    calls = {stage["name"]: stage["num_calls"] for stage in planned["stages"]}
+    # How soon a blind test stops hangs on what is answered; all else is known.
+    blind = spent.pop("verify").calls
+    assert {name: calls[name] for name in spent} == {n: s.calls for n, s in spent.items()}
+    assert abs(calls["verify"] / blind - 1) < 0.3
+    spent = read_spent(build / "calls")
+    tokens = sum(s.tokens for s in spent.values())
+    assert abs(planned["num_tokens"] / tokens - 1) < 0.2
+    usd = sum(s.usd for s in spent.values())
+    assert abs(planned["usd"] / usd - 1) < 0.2
+
+
+def test_a_plan_of_a_complete_build_has_nothing_to_do(kit: Any, build: Path) -> None:
+    planned = json.loads(kit.run("plan", str(build), "--json").stdout)
+    assert planned["num_calls"] == 0
+    assert sum(stage["num_units"] for stage in planned["stages"]) == 0

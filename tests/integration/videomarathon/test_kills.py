@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ def stored_keys(build: Path) -> set[str]:
     """Read the keys of all calls in the ledger."""
     keys: set[str] = set()
     for file in (build / "calls").glob("*.sqlite"):
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
+        with (
+            suppress(sqlite3.OperationalError),  # just being made
+            sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection,
+        ):
             keys |= {row[0] for row in connection.execute("SELECT key FROM calls")}
     return keys
 

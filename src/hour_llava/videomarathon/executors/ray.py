@@ -13,6 +13,7 @@ executor, and the same stages give the same bytes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import socket
@@ -97,6 +98,7 @@ class RayExecutor:
 
     def _rows(self, job: Job) -> Iterator[dict[str, Any]]:
         data = __import__("ray.data").data
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -104,13 +106,17 @@ class RayExecutor:
         lanes = num_lanes(self._build, job.stage)
         size = max(1, min(lanes, -(-len(job.work) // num_workers)))
         items = [{"units": pickle.dumps(batch)} for batch in batches(job.work, size)]
-        num_workers = min(num_workers, len(items))
+        # Tasks, not actors: Ray keeps their processes from stage to stage, and so what they import.
         rows = data.from_items(items, override_num_blocks=len(items)).flat_map(
-            _Worker,
-            fn_constructor_args=(str(self._build.folder), job.stage, self._name, self._retries),
-            concurrency=num_workers,
+            _run_batch,
+            fn_kwargs={
+                "folder": str(self._build.folder),
+                "stage": job.stage,
+                "actor": self._name,
+                "retries": self._retries,
+            },
+            compute=data.TaskPoolStrategy(size=min(num_workers, len(items))),
             num_cpus=1,
-            max_restarts=0,
         )
         yield from rows.iter_rows()
 
@@ -194,6 +200,12 @@ class _Proxy:
             return await method.remote(*arguments)
         except RayTaskError as error:
             raise error.cause or error from None
+
+
+def _run_batch(
+    row: dict[str, Any], *, folder: str, stage: str, actor: str, retries: int
+) -> list[dict[str, Any]]:
+    return _Worker(folder, stage, actor, retries)(row)
 
 
 class _Worker:
