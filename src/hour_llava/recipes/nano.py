@@ -277,7 +277,8 @@ def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, log:
     composer = Composer(model.config, tokenizer, FAMILIES)
     _train_rest(model, composer, settings, bank, team, log)
     if rank == 0:
-        set_threshold(model, composer, settings, bank.features(settings.held_out_groups()[-1]), log)
+        longer = [bank.features(group) for group in settings.held_out_groups()[1:]]
+        set_threshold(model, composer, settings, longer, log)
         save(model, tokenizer, out)
         log("saved")
     team.leave()
@@ -428,12 +429,12 @@ def set_threshold(
     model: HourLlavaForConditionalGeneration,
     composer: Composer,
     settings: NanoSettings,
-    group: TokenGroup,
+    groups: Sequence[TokenGroup],
     log: Log,
 ) -> None:
     """Measure below which confidence nano should not answer, and write it into its config."""
     foreign = _foreign_features(model, settings, range(10_000, 10_008))
-    threshold, wrong, strange = find_threshold(model, composer, group, foreign)
+    threshold, wrong, strange = find_threshold(model, composer, groups, foreign)
     model.config.abstain_below = round(threshold, 3)
     log(f"abstains below {threshold:.3f}: {wrong:.2f} of wrong, {strange:.2f} of foreign answers")
 

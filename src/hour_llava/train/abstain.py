@@ -59,15 +59,15 @@ def _mean_probability(model: HourLlavaForConditionalGeneration, batch: Batch) ->
 def find_threshold(
     model: HourLlavaForConditionalGeneration,
     composer: Composer,
-    group: TokenGroup,
+    groups: Sequence[TokenGroup],
     foreign: Sequence[Tensor],
     *,
-    keep: float = 0.98,
+    keep: float = 0.99,
 ) -> tuple[float, float, float]:
     """Find the confidence below which nothing should be answered.
 
     Args:
-        group: held-out clips of the model's own world.
+        groups: held-out clips of the model's own world.
         foreign: features of videos of other worlds.
         keep: share of the right answers that must still be given.
 
@@ -79,11 +79,12 @@ def find_threshold(
         confidences(
             model, composer, features.float(), draw_questions(timeline, 22, composer.families, rng)
         )
+        for group in groups
         for features, timeline in zip(group.features_NFPD, group.timelines, strict=True)
     ]
     sure, right = (torch.cat(parts) for parts in zip(*own, strict=True))
     threshold = float(sure[right].quantile(1 - keep)) if right.any() else 0.0
-    timeline = group.timelines[0]
+    timeline = groups[-1].timelines[0]
     strange = [
         confidences(
             model, composer, features, draw_questions(timeline, 22, composer.families, rng)

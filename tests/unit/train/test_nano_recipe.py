@@ -24,7 +24,7 @@ TINY = NanoSettings(
     short=((14, 60),),
     long=((60, 12),),
     drills=(14, 1),
-    held_out=((14, 1),),
+    held_out=((14, 1), (16, 1)),
     tower=(
         Phase(settings=TowerSettings(num_steps=2, batch_size=8), is_shared=False),
         Phase(settings=TowerSettings(num_steps=2, batch_size=8, shares=SHARES), is_shared=True),
@@ -47,7 +47,7 @@ TINY = NanoSettings(
 def test_a_tiny_run_writes_a_model_that_loads_and_goes_on_where_it_was(tmp_path: Path) -> None:
     lines: list[str] = []
     train_nano(tmp_path, TINY, lines.append)
-    assert sum("held out" in line for line in lines) == 2
+    assert sum("held out" in line for line in lines) == 4
     model = AutoModelForImageTextToText.from_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
     assert processor.tokenizer.chat_template == processor.chat_template
