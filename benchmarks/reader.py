@@ -247,7 +247,7 @@ def main() -> None:
     if options.arm:
         print(json.dumps(ARMS[options.arm](options.video)))
         return
-    clip = options.folder / f"reader_{CLIP_SECONDS}.mp4"
+    clip = options.folder / "reader_clip.mp4"
     path = options.folder / f"reader_{options.seconds}.mp4"
     if not clip.exists():
         make_video(clip.with_suffix(".partial.mp4"), CLIP_SECONDS)
