@@ -42,16 +42,9 @@ class RayExecutor:
 
     def __init__(self, build: Build, *, caps: BudgetCaps, spent: Spent, retries: int = 0) -> None:
         ray = _import_ray()
-        if not ray.is_initialized():
-            ray.init(
-                address=os.environ.get("RAY_ADDRESS"),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-            self._is_mine = True
-        else:
-            self._is_mine = False
+        self._is_mine = not ray.is_initialized()
+        if self._is_mine:
+            _start(ray)
         self._build, self._ray = build, ray
         refuse_unseen(build.folder, build.source)
         endpoints = dict(build.settings.endpoints.by_role().items())
@@ -290,6 +283,25 @@ def _unseen(mark: str, token: str, source: str) -> str | None:
     except OSError:
         return str(Path(mark).parents[1])
     return None if Path(source).is_dir() else source
+
+
+def _start(ray: Any) -> None:
+    """Join the cluster, or start one; a busy machine may miss Ray's 30 s, so it is tried again."""
+    address = os.environ.get("RAY_ADDRESS")
+    for is_last in (False, False, True):
+        try:
+            ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+            )
+            return
+        except Exception as error:  # Ray raises plain ones
+            ray.shutdown()
+            if is_last:
+                where = f"the cluster at {address}" if address else "on this machine"
+                raise BuildError(
+                    f"Ray did not start {where} ({error}); try again when the machine is less "
+                    "busy, or take --executor local"
+                ) from error
 
 
 def _import_ray() -> Any:
