@@ -45,11 +45,13 @@ format: .venv/ready  ## Format and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/ready  ## Measure reader, attention, MemAug and cost against length; writes benchmarks/results/
+bench: .venv/ready  ## Measure reader, attention, MemAug, cost against length, paid calls, resume; writes benchmarks/results/
 	$(BIN)/python benchmarks/attention.py
 	$(BIN)/python benchmarks/memaug.py
 	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/length_curve.py
+	$(BIN)/python benchmarks/calls.py --record
+	$(BIN)/python benchmarks/synth_resume.py
 
 nano: .venv/ready  ## Train the built-in model from scratch (2 CPU cores, under an hour) into runs/nano
 	$(BIN)/python -m hour_llava.recipes.nano --out runs/nano
