@@ -59,11 +59,11 @@ def start(*command: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_a_commit(process: subprocess.Popen[str], cache: Path, size: int) -> int:
-    """Wait until the unfinished memory is larger than `size` bytes, and return its size."""
+def wait_for_a_commit(process: subprocess.Popen[str], cache: Path, known: int = 1) -> int:
+    """Wait until the journal has more than `known` lines (its first names it), and count them."""
     while process.poll() is None:
-        now = sum(path.stat().st_size for path in cache.glob("*.partial"))
-        if now > size:
+        now = sum(path.read_bytes().count(b"\n") for path in cache.glob("*.journal"))
+        if now > known:
             return now
         time.sleep(0.02)
     raise AssertionError(process.communicate())
@@ -79,14 +79,14 @@ def test_interrupted_and_killed_it_resumes_and_keeps_what_it_had(
 ) -> None:
     arguments = ["remember", str(long_mp4), "--model", str(tiny_model)]
     process = start(*SLOW, *arguments)
-    size = wait_for_a_commit(process, cache, 70_000)
+    known = wait_for_a_commit(process, cache)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=400)
     assert (process.returncode, stderr.splitlines()[-1]) == (130, "hour-llava: interrupted")
     assert not list(cache.glob("*.hlm"))
 
     process = start(*SLOW, *arguments)
-    wait_for_a_commit(process, cache, size + 10_000)
+    wait_for_a_commit(process, cache, known)
     process.kill()
     process.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL
@@ -111,7 +111,7 @@ def test_a_second_process_waits_for_the_first_and_takes_its_memory(
 ) -> None:
     model = ("--model", str(tiny_model))
     first = start(*SLOW, "remember", str(long_mp4), *model)
-    wait_for_a_commit(first, cache, 60_000)
+    wait_for_a_commit(first, cache)
     question = ("ask", str(long_mp4), "What colour is the star?", "--json")
     second = start(*COMMAND, *question, *model, "--max-new-tokens", "2")
     _, first_err = first.communicate(timeout=400)
