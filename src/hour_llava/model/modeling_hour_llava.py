@@ -6,7 +6,6 @@
     tokens, question -> language model        answer
 
 A forward pass does what of this its inputs ask for; `generate` does the memory's part in prefill.
-
 Letters: B batch, F frames, P cells a frame, C tower channels, D hidden, L sequence, N packed
 queries, S kept visual tokens of all rows, V videos of a batch.
 Source: arXiv 2506.05332.

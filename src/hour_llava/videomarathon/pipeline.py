@@ -13,6 +13,7 @@ import json
 from pydantic import BaseModel
 
 from hour_llava.videomarathon import prompts, records
+from hour_llava.videomarathon.schemas import json_schema
 from hour_llava.videomarathon.settings import BuildSettings
 from hour_llava.videomarathon.stage import Stage
 
@@ -54,6 +55,7 @@ def fingerprint(stage: Stage, settings: BuildSettings) -> str:
             "records": records.VERSION,
             "parameters": dict(stage.parameters(settings)),
             "prompts": [prompts.load(name).sha for name in stage.prompts],
+            "schemas": [json_schema(model) for model in stage.schemas],
             "models": _models(stage, settings),
             "frame_side": settings.frame_side if "captioner" in stage.roles else None,
         }

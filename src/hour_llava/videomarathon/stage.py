@@ -109,6 +109,7 @@ class Stage:
         needs: Upstream stages whose records of the unit's video (or of the whole build) are inputs.
         parameters: Picks, from the build's settings, what the records depend on.
         prompts: Names of the prompt files used: their digests are part of the fingerprint.
+        schemas: What replies are validated by: part of the fingerprint as well.
         roles: The endpoints that may be called.
         run: The one function.
         count_calls: Calls of one unit in a fault-free run, from its inputs: for `plan`.
@@ -121,5 +122,6 @@ class Stage:
     parameters: Callable[[Any], Mapping[str, Any]]
     run: Callable[[Unit, Mapping[str, Any], Tools], Awaitable[list[Record]]]
     prompts: tuple[str, ...] = ()
+    schemas: tuple[type[BaseModel], ...] = ()
     roles: tuple[Role, ...] = ()
     count_calls: Callable[[Unit, Mapping[str, Any]], int] | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from hour_llava.videomarathon.checks.captions import check_caption
 from hour_llava.videomarathon.records import ClipCaption, Record, Verdict, Video
+from hour_llava.videomarathon.schemas import ClipAspects
 from hour_llava.videomarathon.stage import Stage, Tools, Unit, UnitError
 from hour_llava.videomarathon.stages.asking import gather
 from hour_llava.videomarathon.stages.captions import caption_clip
@@ -82,6 +83,7 @@ STAGE = Stage(
     needs=("ingest", "captions"),
     parameters=_parameters,
     prompts=("clip_caption",),
+    schemas=(ClipAspects,),
     roles=("captioner",),
     run=_run,
     count_calls=lambda unit, parameters: 0,

@@ -82,6 +82,7 @@ STAGE = Stage(
     needs=("ingest", "clips"),
     parameters=_parameters,
     prompts=("clip_caption",),
+    schemas=(ClipAspects,),
     roles=("captioner",),
     run=_run,
     count_calls=lambda unit, parameters: calls(unit, 1),

@@ -104,6 +104,7 @@ STAGE = Stage(
     needs=("ingest", "caption_check", "events"),
     parameters=_parameters,
     prompts=("event_caption",),
+    schemas=(EventDescription,),
     roles=("llm",),
     run=_run,
     count_calls=_count_calls,

@@ -143,6 +143,7 @@ STAGE = Stage(
     needs=("ingest", "caption_check"),
     parameters=_parameters,
     prompts=("event_split",),
+    schemas=(EventSplit,),
     roles=("llm",),
     run=_run,
     count_calls=lambda unit, parameters: calls(unit, 1),

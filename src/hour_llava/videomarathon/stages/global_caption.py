@@ -58,6 +58,7 @@ STAGE = Stage(
     needs=("ingest", "event_captions"),
     parameters=_parameters,
     prompts=("global_caption",),
+    schemas=(GlobalDescription,),
     roles=("llm",),
     run=_run,
     count_calls=lambda unit, parameters: calls(unit, 1),

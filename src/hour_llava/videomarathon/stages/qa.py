@@ -334,6 +334,7 @@ STAGE = Stage(
     needs=("ingest", "caption_check", "event_captions", "global_caption"),
     parameters=_parameters,
     prompts=tuple(_PROMPTS.values()),
+    schemas=(QAReply,),
     roles=("llm",),
     run=_run,
     count_calls=lambda unit, parameters: calls(unit, 1),

@@ -221,6 +221,7 @@ STAGE = Stage(
     needs=("ingest", "caption_check", "event_captions", "global_caption", "qa"),
     parameters=_parameters,
     prompts=("judge", "blind"),
+    schemas=(JudgeReply, BlindReply),
     roles=("judge", "blind", "llm"),
     run=_run,
     count_calls=_count_calls,
