@@ -84,6 +84,10 @@ VERBS = MappingProxyType(
             "hour_llava.commands.synth.browse:browse",
             "one HTML page to look at a build",
         ),
+        "data group": (
+            "hour_llava.commands.data:group",
+            "make a training manifest of datasets",
+        ),
         "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
         "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
         "bench": ("hour_llava.commands.bench:bench", "measure this machine: decode, encode, ask"),
