@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hour_llava.data.grouping import GroupingCounts, group_samples
@@ -17,6 +17,7 @@ def ask(video: str, question: str) -> Sample:
     return Sample(id=question, video=video, conversations=turns)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 40)), max_size=60), st.integers(1, 7)
 )
