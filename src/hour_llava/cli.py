@@ -88,6 +88,10 @@ VERBS = MappingProxyType(
             "hour_llava.commands.data:group",
             "make a training manifest of datasets",
         ),
+        "extract": (
+            "hour_llava.commands.extract:extract",
+            "videos to features, before training",
+        ),
         "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
         "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
         "bench": ("hour_llava.commands.bench:bench", "measure this machine: decode, encode, ask"),
