@@ -88,6 +88,10 @@ VERBS = MappingProxyType(
             "hour_llava.commands.data:group",
             "make a training manifest of datasets",
         ),
+        "data check": (
+            "hour_llava.commands.data:check",
+            "find what would spoil a training, before it starts",
+        ),
         "extract": (
             "hour_llava.commands.extract:extract",
             "videos to features, before training",

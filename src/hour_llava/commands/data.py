@@ -1,25 +1,33 @@
-"""`hour-llava data`: make manifests for training."""
+"""`hour-llava data`: make manifests for training, and check them."""
 
 from __future__ import annotations
 
+import json as json_format
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hour_llava.commands.arguments import Rate
 from hour_llava.commands.terminal import say
 from hour_llava.data.grouping import MAX_QUESTIONS, GroupingCounts, group_samples
 from hour_llava.data.manifest import Sample, write_manifest
 from hour_llava.data.readers.layouts import Layout, base_folder, read_layout
 from hour_llava.errors import DataError
 
+if TYPE_CHECKING:
+    from hour_llava.data.check import Checked
+    from hour_llava.data.collate import Collator
+
 _Item = TypeVar("_Item")
+_NAMED = 10
 
 
 def group(
@@ -74,6 +82,107 @@ def group(
         f"{num_written:,} samples of {counts.num_read:,} read: {counts.num_questions:,} questions "
         f"of {len(counts.videos):,} videos, {counts.num_alone:,} samples as they were, "
         f"{counts.num_repeated:,} repeated questions left out"
+    )
+
+
+def check(
+    manifest: Annotated[Path, tyro.conf.arg(metavar="MANIFEST")],
+    /,
+    *,
+    model: str | None = None,
+    root: Path | None = None,
+    features: Path | None = None,
+    max_length: int | None = None,
+    fps: Rate = 1.0,
+    fast: bool = False,
+    list_to: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Find what would stop or spoil a training, before it starts; exit code 1 if there is any.
+
+    Missing and broken files, wrong roles, no question, empty answers, two videos in a sample,
+    answers that their question gives away, features with NaN. With --model also: samples that are
+    too long, nothing learned, features of another tower or shape.
+
+    Args:
+        manifest: a .jsonl, .parquet or LLaVA .json
+        model: count tokens with this model: `nano`, a local folder, or a hub id
+        root: the folder that the manifest's paths are relative to; by default its own
+        features: the folder that `hour-llava extract` filled
+        max_length: tokens of a sample; by default the model's own limit
+        fps: frames a second at which video files will be read
+        fast: open no image, video or features; only look that they are there
+        list_to: also write every fault here (FILE.jsonl)
+        json: print one JSON object
+    """
+    from hour_llava.data.check import KINDS, NOTICES, ManifestCheck
+    from hour_llava.data.manifest import read_manifest
+
+    opened = read_manifest(manifest, root=root, features=features)
+    collator = None if model is None else _collator(model, max_length=max_length, fps=fps)
+    checker = ManifestCheck(opened, collator, open_media=not fast)
+    with counting("checking", total=len(opened)) as count:
+        for index in count(range(len(opened))):
+            checker.check(index)
+    found = checker.found
+    counts = Counter(fault.kind for fault in found.faults)
+    if list_to is not None:
+        rows = [json_format.dumps(asdict(fault), ensure_ascii=False) for fault in found.faults]
+        list_to.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    if json:
+        summary = {
+            "num_samples": found.num_samples,
+            "num_faulty": found.num_faulty,
+            "samples": dict(found.samples),
+            "faults": dict(counts),
+            "notices": {name: number for name, number in found.notices.items() if number},
+            "num_frames": found.num_frames,
+            "longest_tokens": found.longest[0] or None,
+            "num_learned_tokens": found.num_learned or None,
+            "first_faults": [asdict(fault) for fault in found.faults[:_NAMED]],
+        }
+        print(json_format.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_table(found, {**KINDS, **NOTICES})))
+    for fault in found.faults[:_NAMED]:
+        say(f"{fault.where}: {fault.kind}: {fault.text.removeprefix(f'{fault.where}: ')}")
+    if not found.faults:
+        return 0
+    say(
+        f"error: {found.num_faulty:,} of {found.num_samples:,} samples cannot be trained on; mend "
+        "them or take them out" + ("" if list_to else "; --list-to FILE.jsonl names all of them")
+    )
+    return 1
+
+
+def _table(found: Checked, meanings: Mapping[str, str]) -> Iterator[str]:
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in found.samples.most_common())
+    yield f"samples    {found.num_samples:>11,}  {kinds}"
+    yield f"frames     {found.num_frames:>11,}  of all videos that were opened, each once"
+    if found.longest[0]:
+        yield f"longest    {found.longest[0]:>11,}  tokens, in {found.longest[1]}"
+        yield f"learned    {found.num_learned:>11,}  tokens an epoch"
+    counts = Counter(fault.kind for fault in found.faults)
+    for name, number in [*counts.most_common(), *found.notices.items()]:
+        if number:
+            mark = "FAULT" if name in counts else "note"
+            yield f"{name:<11}{number:>11,}  {mark}: {meanings[name]}"
+    yield f"faulty     {found.num_faulty:>11,}  samples"
+
+
+def _collator(model: str, *, max_length: int | None, fps: float) -> Collator:
+    from hour_llava.commands.loading import load_quietly
+    from hour_llava.data.collate import Collator
+    from hour_llava.data.features import tower_digest
+
+    assistant = load_quietly(model)
+    config = assistant.model.config
+    return Collator(
+        assistant.processor,
+        max_length=max_length,
+        tower=tower_digest(assistant.model),
+        feature_size=config.vision_config.hidden_size,
+        fps=fps,
     )
 
 
