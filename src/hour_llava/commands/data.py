@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hour_llava.data.collate import Collator
 
 _Item = TypeVar("_Item")
-_NAMED = 10
+_NAMED, _NAMED_NOTES = 10, 3
 
 
 def group(
@@ -101,8 +101,9 @@ def check(
     """Find what would stop or spoil a training, before it starts; exit code 1 if there is any.
 
     Missing and broken files, wrong roles, no question, empty answers, two videos in a sample,
-    answers that their question gives away, features with NaN. With --model also: samples that are
-    too long, nothing learned, features of another tower or shape.
+    features with NaN. With --model also: samples that are too long, nothing learned, answers that
+    MemAug would see, features of another tower or shape. Noted only: answers that stand in their
+    own question.
 
     Args:
         manifest: a .jsonl, .parquet or LLaVA .json
@@ -112,7 +113,7 @@ def check(
         max_length: tokens of a sample; by default the model's own limit
         fps: frames a second at which video files will be read
         fast: open no image, video or features; only look that they are there
-        list_to: also write every fault here (FILE.jsonl)
+        list_to: also write every fault and note here (FILE.jsonl)
         json: print one JSON object
     """
     from hour_llava.data.check import KINDS, NOTICES, ManifestCheck
@@ -127,7 +128,10 @@ def check(
     found = checker.found
     counts = Counter(fault.kind for fault in found.faults)
     if list_to is not None:
-        rows = [json_format.dumps(asdict(fault), ensure_ascii=False) for fault in found.faults]
+        rows = [
+            json_format.dumps(asdict(fault), ensure_ascii=False)
+            for fault in found.faults + found.notes
+        ]
         list_to.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     if json:
         summary = {
@@ -146,6 +150,8 @@ def check(
         print("\n".join(_table(found, {**KINDS, **NOTICES})))
     for fault in found.faults[:_NAMED]:
         say(f"{fault.where}: {fault.kind}: {fault.text.removeprefix(f'{fault.where}: ')}")
+    for note in found.notes[:_NAMED_NOTES]:
+        say(f"note: {note.where}: {note.text}")
     if not found.faults:
         return 0
     say(

@@ -31,7 +31,6 @@ KINDS = MappingProxyType(
         "question": "no question",
         "answer": "an empty or missing answer",
         "placeholder": "placeholders that do not fit the pictures",
-        "leak": "an answer that the question gives away",
         "image": "an image that is missing, broken, or 1 pixel wide",
         "video": "a video that is missing or broken",
         "features": "features that are missing, broken, of another tower or shape, or NaN",
@@ -42,6 +41,7 @@ KINDS = MappingProxyType(
 """Kind of a fault -> what it means."""
 NOTICES = MappingProxyType(
     {
+        "leak": "an answer that stands in its own question (a choice, or a leak: look)",
         "alpha": "an image with transparency (it is laid on black)",
         "repeated": "an id that another sample has",
         "unprepared": "a video file without extracted features",
@@ -70,6 +70,7 @@ class Checked:
         samples: Of each kind: text, image, images, video, features.
         faults: Every fault, in order.
         notices: How many of each.
+        notes: Those that are to be looked at.
         num_frames: Of all videos and features, each once.
         longest: Tokens of the longest row and the sample it is in; 0 without a model.
         num_learned: Tokens learned an epoch.
@@ -79,6 +80,7 @@ class Checked:
     samples: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     notices: Counter[str] = field(default_factory=Counter)
+    notes: list[Fault] = field(default_factory=list)
     num_frames: int = 0
     longest: tuple[int, str] = (0, "")
     num_learned: int = 0
@@ -127,7 +129,9 @@ class ManifestCheck:
         found.notices["repeated"] += sample.id in self._ids
         self._ids.add(sample.id)
         faults = conversation_faults(sample)
-        faults += [("leak", text) for text in leaks(sample)]
+        for text in leaks(sample):
+            found.notices["leak"] += 1
+            found.notes.append(Fault(kind="leak", where=where, sample_id=sample.id, text=text))
         media = list(self._media_of(sample))
         faults += [(medium.kind, medium.fault) for medium in media if medium.fault]
         if not faults:
