@@ -85,6 +85,18 @@ VERBS = MappingProxyType(
             "hour_llava.commands.synth.browse:browse",
             "one HTML page to look at a build",
         ),
+        "data group": (
+            "hour_llava.commands.data:group",
+            "make a training manifest of datasets",
+        ),
+        "data check": (
+            "hour_llava.commands.data:check",
+            "find what would spoil a training, before it starts",
+        ),
+        "extract": (
+            "hour_llava.commands.extract:extract",
+            "videos to features, before training",
+        ),
         "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
         "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
         "bench": ("hour_llava.commands.bench:bench", "measure this machine: decode, encode, ask"),

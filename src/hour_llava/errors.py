@@ -11,6 +11,7 @@ HourLlavaError
 │   └── ModelNotFoundError             no built-in, folder or reachable hub id of that name
 ├── QuestionError (ValueError)         empty, or longer than the model can read
 ├── TokenCountError (ValueError)       processor and model disagree; both numbers are named
+├── DataError (ValueError)             a manifest, a sample or a features file that cannot be used
 ├── RecordError (ValueError)           a line of a dataset build that is no record of ours
 ├── BuildError (ValueError)            a build folder, its settings or its release are not usable
 ├── EndpointError (RuntimeError)       a model endpoint: wrong key, no model, no images, down
@@ -67,6 +68,10 @@ class TokenCountError(HourLlavaError, ValueError):
 
 class ResourceError(HourLlavaError, RuntimeError):
     """The machine has too little disk or memory; the message names the needed and the free size."""
+
+
+class DataError(HourLlavaError, ValueError):
+    """Training data cannot be used: a manifest, a sample, or a file of features."""
 
 
 class RecordError(HourLlavaError, ValueError):

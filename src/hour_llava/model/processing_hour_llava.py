@@ -156,7 +156,7 @@ class HourLlavaProcessor(ProcessorMixin):
         all_videos = [*pixel_videos, *_as_list(video_features)]
         index = _video_index(texts, memory_index, len(all_videos))
         durations = _durations(all_videos, durations_seconds)
-        inputs: dict[str, Any] = self._image_inputs(rows_images)
+        inputs: dict[str, Any] = self.image_inputs(rows_images)
         ids: list[Tensor] = []
         masks: list[Tensor] = []
         seeds: list[int] = []
@@ -166,7 +166,7 @@ class HourLlavaProcessor(ProcessorMixin):
             if number >= 0 and self.time_instruction:
                 line = time_line(durations[number], len(all_videos[number]))
                 prompt = insert_time_line(prompt, line)
-            lengths = self._lengths(
+            lengths = self.visual_lengths(
                 own_images,
                 None if number < 0 else len(all_videos[number]),
                 seeds[-1],
@@ -259,7 +259,7 @@ class HourLlavaProcessor(ProcessorMixin):
     def _is_cut(self, num_images: int) -> bool:
         return num_images == 1 and self.image_aspect_ratio.startswith("anyres")
 
-    def _image_inputs(self, rows_images: Sequence[Sequence[Image.Image]]) -> dict[str, Any]:
+    def image_inputs(self, rows_images: Sequence[Sequence[Image.Image]]) -> dict[str, Any]:
         """Cut all rows' images into tiles."""
         tiles: list[Tensor] = []
         sizes: list[tuple[int, int]] = []
@@ -279,7 +279,7 @@ class HourLlavaProcessor(ProcessorMixin):
             "image_rows": torch.tensor(rows),
         }
 
-    def _lengths(
+    def visual_lengths(
         self,
         images: Sequence[Image.Image],
         num_frames: int | None,

@@ -1,0 +1,233 @@
+"""`hour-llava data`: make manifests for training, and check them."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hour_llava.commands.arguments import Rate
+from hour_llava.commands.terminal import say
+from hour_llava.data.grouping import MAX_QUESTIONS, GroupingCounts, group_samples
+from hour_llava.data.manifest import Sample, write_manifest
+from hour_llava.data.readers.layouts import Layout, base_folder, read_layout
+from hour_llava.errors import DataError
+
+if TYPE_CHECKING:
+    from hour_llava.data.check import Checked
+    from hour_llava.data.collate import Collator
+
+_Item = TypeVar("_Item")
+_NAMED, _NAMED_NOTES = 10, 3
+
+
+def group(
+    sources: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="SOURCE...")],
+    /,
+    *,
+    out: Path,
+    layout: Layout | None = None,
+    root: Path | None = None,
+    max_questions: int = MAX_QUESTIONS,
+    seed: int = 0,
+) -> None:
+    """Make a training manifest (JSONL) of datasets, up to five questions of a video a sample.
+
+    Reads our releases and VideoMarathon (Parquet or JSONL rows, LLaVA JSON), LLaVA-Video-178K,
+    LLaVA-OneVision (images inside Parquet are written beside the manifest), and manifests. Paths
+    in the manifest are relative to it.
+
+    Args:
+        sources: files or folders
+        out: the manifest to write (FILE.jsonl)
+        layout: how the sources are laid out; by default what they look like
+        root: the folder that the sources' paths are relative to; by default the source's own
+        max_questions: questions of one video in one sample
+        seed: another seed, another grouping
+    """
+    if out.suffix != ".jsonl":
+        raise DataError(f"--out {out}: a manifest is written as FILE.jsonl")
+    if max_questions < 1:
+        raise DataError(f"--max-questions {max_questions}: a sample has at least 1 question")
+    if not sources:
+        raise DataError("no SOURCE: name a file or a folder")
+    media = out.parent / f"{out.stem}_images"
+    counts = GroupingCounts()
+
+    def placed() -> Iterator[Sample]:
+        for source in sources:
+            base = base_folder(source) if root is None else root
+            for sample in read_layout(source, layout, media=media):
+                yield _relative(sample, base, out.parent)
+
+    with counting("reading") as count:
+        samples = group_samples(
+            count(placed()), max_questions=max_questions, seed=seed, counts=counts
+        )
+        num_written = write_manifest(out, samples)
+    if not num_written:
+        out.unlink()
+        raise DataError(f"{', '.join(map(str, sources))}: no samples in there")
+    print(out)
+    say(
+        f"{num_written:,} samples of {counts.num_read:,} read: {counts.num_questions:,} questions "
+        f"of {len(counts.videos):,} videos, {counts.num_alone:,} samples as they were, "
+        f"{counts.num_repeated:,} repeated questions left out"
+    )
+
+
+def check(
+    manifest: Annotated[Path, tyro.conf.arg(metavar="MANIFEST")],
+    /,
+    *,
+    model: str | None = None,
+    root: Path | None = None,
+    features: Path | None = None,
+    max_length: int | None = None,
+    fps: Rate = 1.0,
+    fast: bool = False,
+    list_to: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Find what would stop or spoil a training, before it starts; exit code 1 if there is any.
+
+    Missing and broken files, wrong roles, no question, empty answers, two videos in a sample,
+    features with NaN. With --model also: samples that are too long, nothing learned, answers that
+    MemAug would see, features of another tower or shape. Noted only: answers that stand in their
+    own question.
+
+    Args:
+        manifest: a .jsonl, .parquet or LLaVA .json
+        model: count tokens with this model: `nano`, a local folder, or a hub id
+        root: the folder that the manifest's paths are relative to; by default its own
+        features: the folder that `hour-llava extract` filled
+        max_length: tokens of a sample; by default the model's own limit
+        fps: frames a second at which video files will be read
+        fast: open no image, video or features; only look that they are there
+        list_to: also write every fault and note here (FILE.jsonl)
+        json: print one JSON object
+    """
+    from hour_llava.data.check import KINDS, NOTICES, ManifestCheck
+    from hour_llava.data.manifest import read_manifest
+
+    opened = read_manifest(manifest, root=root, features=features)
+    collator = None if model is None else _collator(model, max_length=max_length, fps=fps)
+    checker = ManifestCheck(opened, collator, open_media=not fast)
+    with counting("checking", total=len(opened)) as count:
+        for index in count(range(len(opened))):
+            checker.check(index)
+    found = checker.found
+    counts = Counter(fault.kind for fault in found.faults)
+    if list_to is not None:
+        rows = [
+            json_format.dumps(asdict(fault), ensure_ascii=False)
+            for fault in found.faults + found.notes
+        ]
+        list_to.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    if json:
+        summary = {
+            "num_samples": found.num_samples,
+            "num_faulty": found.num_faulty,
+            "samples": dict(found.samples),
+            "faults": dict(counts),
+            "notices": {name: number for name, number in found.notices.items() if number},
+            "num_frames": found.num_frames,
+            "longest_tokens": found.longest[0] or None,
+            "num_learned_tokens": found.num_learned or None,
+            "first_faults": [asdict(fault) for fault in found.faults[:_NAMED]],
+        }
+        print(json_format.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_table(found, {**KINDS, **NOTICES})))
+    for fault in found.faults[:_NAMED]:
+        say(f"{fault.where}: {fault.kind}: {fault.text.removeprefix(f'{fault.where}: ')}")
+    for note in found.notes[:_NAMED_NOTES]:
+        say(f"note: {note.where}: {note.text}")
+    if not found.faults:
+        return 0
+    say(
+        f"error: {found.num_faulty:,} of {found.num_samples:,} samples cannot be trained on; mend "
+        "them or take them out" + ("" if list_to else "; --list-to FILE.jsonl names all of them")
+    )
+    return 1
+
+
+def _table(found: Checked, meanings: Mapping[str, str]) -> Iterator[str]:
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in found.samples.most_common())
+    yield f"samples    {found.num_samples:>11,}  {kinds}"
+    yield f"frames     {found.num_frames:>11,}  of all videos that were opened, each once"
+    if found.longest[0]:
+        yield f"longest    {found.longest[0]:>11,}  tokens, in {found.longest[1]}"
+        yield f"learned    {found.num_learned:>11,}  tokens an epoch"
+    counts = Counter(fault.kind for fault in found.faults)
+    for name, number in [*counts.most_common(), *found.notices.items()]:
+        if number:
+            mark = "FAULT" if name in counts else "note"
+            yield f"{name:<11}{number:>11,}  {mark}: {meanings[name]}"
+    yield f"faulty     {found.num_faulty:>11,}  samples"
+
+
+def _collator(model: str, *, max_length: int | None, fps: float) -> Collator:
+    from hour_llava.commands.loading import load_quietly
+    from hour_llava.data.collate import Collator
+    from hour_llava.data.features import tower_digest
+
+    assistant = load_quietly(model)
+    config = assistant.model.config
+    return Collator(
+        assistant.processor,
+        max_length=max_length,
+        tower=tower_digest(assistant.model),
+        feature_size=config.vision_config.hidden_size,
+        fps=fps,
+    )
+
+
+def _relative(sample: Sample, base: Path, folder: Path) -> Sample:
+    """Turn paths relative to the source into paths relative to the manifest."""
+
+    def place(path: str) -> str:
+        return path if Path(path).is_absolute() else _from(folder, base / path)
+
+    return replace(
+        sample,
+        images=tuple(place(image) for image in sample.images),
+        video=None if sample.video is None else place(sample.video),
+        features=None if sample.features is None else place(sample.features),
+    )
+
+
+def _from(folder: Path, path: Path) -> str:
+    return os.path.relpath(path.absolute(), folder.absolute())
+
+
+@contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[_Counter]:
+    """Show on stderr how many items have gone by, where it is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        yield _Counter(bar, total)
+
+
+class _Counter:
+    """Passes items on and moves a bar."""
+
+    def __init__(self, bar: Progress, total: int | None) -> None:
+        self._bar, self._task = bar, bar.add_task("", total=total)
+
+    def __call__(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        for item in items:
+            yield item
+            self._bar.advance(self._task)

@@ -1,0 +1,272 @@
+"""Finding, before training starts, what would stop it or spoil it.
+
+Each sample is read as training reads it, its files opened once however many samples share them.
+With a model its tokens are counted too, by the very code that trains.
+
+Letters: F frames.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from PIL import Image
+
+from hour_llava.data.collate import Collator, Row, Video, read_image
+from hour_llava.data.conversation import format_ids
+from hour_llava.data.faults import conversation_faults, leaks
+from hour_llava.data.features import open_features
+from hour_llava.data.manifest import Manifest, Sample
+from hour_llava.errors import DataError, VideoError
+
+KINDS = MappingProxyType(
+    {
+        "row": "a row that is no sample (fields, two videos)",
+        "role": "wrong roles, or roles that do not take turns",
+        "question": "no question",
+        "answer": "an empty or missing answer",
+        "placeholder": "placeholders that do not fit the pictures",
+        "image": "an image that is missing, broken, or 1 pixel wide",
+        "video": "a video that is missing or broken",
+        "features": "features that are missing, broken, of another tower or shape, or NaN",
+        "long": "more tokens than are allowed",
+        "learned": "nothing learned, or an answer that MemAug sees",
+    }
+)
+"""Kind of a fault -> what it means."""
+NOTICES = MappingProxyType(
+    {
+        "leak": "an answer that stands in its own question (a choice, or a leak: look)",
+        "alpha": "an image with transparency (it is laid on black)",
+        "repeated": "an id that another sample has",
+        "unprepared": "a video file without extracted features",
+    }
+)
+"""What is worth knowing and forbids nothing."""
+MAX_WORDS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One thing wrong with one sample."""
+
+    kind: str
+    where: str
+    sample_id: str
+    text: str
+
+
+@dataclass(kw_only=True)
+class Checked:
+    """What was found.
+
+    Args:
+        num_samples: All that were looked at.
+        samples: Of each kind: text, image, images, video, features.
+        faults: Every fault, in order.
+        notices: How many of each.
+        notes: Those that are to be looked at.
+        num_frames: Of all videos and features, each once.
+        longest: Tokens of the longest row and the sample it is in; 0 without a model.
+        num_learned: Tokens learned an epoch.
+    """
+
+    num_samples: int = 0
+    samples: Counter[str] = field(default_factory=Counter)
+    faults: list[Fault] = field(default_factory=list)
+    notices: Counter[str] = field(default_factory=Counter)
+    notes: list[Fault] = field(default_factory=list)
+    num_frames: int = 0
+    longest: tuple[int, str] = (0, "")
+    num_learned: int = 0
+
+    @property
+    def num_faulty(self) -> int:
+        """Count the samples that have a fault."""
+        return len({fault.where for fault in self.faults})
+
+
+class ManifestCheck:
+    """Checks samples one after the other.
+
+    Args:
+        manifest: The samples.
+        collator: A model's, to count tokens and to hold features to its tower; None without one.
+        open_media: Decode images, read videos' packets and features; False: only look that they
+            are there.
+    """
+
+    def __init__(
+        self, manifest: Manifest, collator: Collator | None = None, *, open_media: bool = True
+    ) -> None:
+        self.manifest, self.collator, self.open_media = manifest, collator, open_media
+        self.found = Checked()
+        self._ids: set[str] = set()
+        self._media: dict[tuple[str, str], _Medium] = {}
+
+    def run(self, on_sample: Callable[[int], None] = lambda done: None) -> Checked:
+        """Check all samples."""
+        for index in range(len(self.manifest)):
+            self.check(index)
+            on_sample(index + 1)
+        return self.found
+
+    def check(self, index: int) -> None:
+        """Check one sample."""
+        found, where = self.found, self.manifest.where(index)
+        found.num_samples += 1
+        try:
+            sample = self.manifest[index]
+        except DataError as error:
+            found.faults.append(Fault(kind="row", where=where, sample_id="", text=str(error)))
+            return
+        found.samples[_kind(sample)] += 1
+        found.notices["repeated"] += sample.id in self._ids
+        self._ids.add(sample.id)
+        faults = conversation_faults(sample)
+        for text in leaks(sample):
+            found.notices["leak"] += 1
+            found.notes.append(Fault(kind="leak", where=where, sample_id=sample.id, text=text))
+        media = list(self._media_of(sample))
+        faults += [(medium.kind, medium.fault) for medium in media if medium.fault]
+        if not faults:
+            faults += self._token_faults(sample, media)
+        found.faults += [
+            Fault(kind=kind, where=where, sample_id=sample.id, text=text) for kind, text in faults
+        ]
+
+    def _media_of(self, sample: Sample) -> Iterator[_Medium]:
+        """Look at a sample's files; each file is opened once."""
+        wanted = [("image", path) for path in sample.images]
+        if sample.features is not None:
+            wanted.append(("features", sample.features))
+        elif sample.video is not None:
+            wanted.append(("video", sample.video))
+            self.found.notices["unprepared"] += 1
+        for key in wanted:
+            medium = self._media.get(key)
+            if medium is None:
+                medium = self._media[key] = self._look(*key)
+                self.found.num_frames += medium.num_frames
+                self.found.notices["alpha"] += medium.has_alpha
+            yield medium
+
+    def _look(self, kind: str, path: str) -> _Medium:
+        try:
+            if not Path(path).is_file() or not Path(path).stat().st_size:
+                state = "has 0 bytes" if Path(path).is_file() else "does not exist"
+                raise DataError(f"{path} {state}")
+            if kind == "image":
+                return _look_at_image(path, is_opened=self.open_media)
+            if kind == "features":
+                return self._look_at_features(path)
+            return self._look_at_video(path)
+        except (DataError, VideoError) as error:
+            return _Medium(kind=kind, fault=" ".join(str(error).split()))
+
+    def _look_at_features(self, path: str) -> _Medium:
+        file = open_features(path)
+        if self.collator is not None:
+            self.collator.require_own(file)
+        if self.open_media:
+            file.read()
+        return _Medium(
+            kind="features",
+            num_frames=file.num_frames,
+            duration_seconds=file.header.duration_seconds,
+        )
+
+    def _look_at_video(self, path: str) -> _Medium:
+        if not self.open_media:
+            return _Medium(kind="video")
+        from hour_llava.video import read_frames
+
+        fps = 1.0 if self.collator is None else self.collator.fps
+        with read_frames(path, fps=fps, threads=1) as reader:
+            next(iter(reader), None)  # the first frame must decode
+            return _Medium(
+                kind="video",
+                num_frames=reader.num_frames,
+                duration_seconds=reader.info.duration_seconds,
+            )
+
+    def _token_faults(self, sample: Sample, media: list[_Medium]) -> list[tuple[str, str]]:
+        if self.collator is None:
+            words = sum(len(turn["value"].split()) for turn in sample.conversations)
+            return [("long", f"{words:,} words, over {MAX_WORDS:,}")] if words > MAX_WORDS else []
+        video = None
+        images: list[Image.Image] = []
+        for medium in media:
+            if medium.kind == "image":
+                images.append(Image.new("RGB", medium.size_wh))
+            elif not medium.num_frames:
+                return []  # a video that was not opened: its tokens cannot be counted
+            else:
+                video = medium.as_video()
+        try:
+            rows, _ = self.collator.rows(sample, images, video)
+        except DataError as error:
+            return [("long", str(error))]
+        return [fault for row in rows for fault in self._row_faults(sample, row, self.collator)]
+
+    def _row_faults(
+        self, sample: Sample, row: Row, collator: Collator
+    ) -> Iterator[tuple[str, str]]:
+        learned = row.labels_L >= 0
+        num_learned = int(learned.sum())
+        self.found.num_learned += num_learned
+        self.found.longest = max(self.found.longest, (len(row.ids_L), sample.id))
+        is_format = torch.isin(row.labels_L, format_ids(collator.processor.tokenizer))
+        if not bool((learned & ~is_format).any()):
+            yield "learned", "no token of an answer is learned"
+        if bool((learned & row.question_L).any()):
+            yield "learned", f"{int((learned & row.question_L).sum())} learned tokens are asked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Medium:
+    """A file that samples read, looked at once."""
+
+    kind: str
+    fault: str = ""
+    num_frames: int = 0
+    duration_seconds: float = 0.0
+    size_wh: tuple[int, int] = (0, 0)
+    has_alpha: bool = False
+
+    def as_video(self) -> Video:
+        """Stand in for the video: its length without its frames."""
+        return Video(
+            name="",
+            is_features=True,
+            frames=torch.empty(self.num_frames, 0),
+            seconds_F=torch.empty(0),
+            duration_seconds=self.duration_seconds,
+        )
+
+
+def _look_at_image(path: str, *, is_opened: bool) -> _Medium:
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            has_alpha = "A" in image.getbands() or "transparency" in image.info
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no readable image: {error}") from error
+    if min(size) < 2:
+        raise DataError(f"{path} has {size[0]} x {size[1]} pixels: it shows nothing")
+    if is_opened:
+        read_image(path, path)
+    return _Medium(kind="image", size_wh=size, has_alpha=has_alpha)
+
+
+def _kind(sample: Sample) -> str:
+    if sample.features is not None:
+        return "features"
+    if sample.video is not None:
+        return "video"
+    return {0: "text", 1: "image"}.get(len(sample.images), "images")

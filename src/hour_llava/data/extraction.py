@@ -1,0 +1,185 @@
+"""Videos to files of features: resumed where it stopped, a share a process, broken videos listed.
+
+Letters: F frames, P tokens a frame, D feature size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hour_llava.data.features import FeaturesHeader, Storage, open_features, write_features
+from hour_llava.data.manifest import Manifest, features_path
+from hour_llava.errors import DataError, VideoError
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
+
+
+class Encoder(Protocol):
+    """Turns RGB frames of one size into features (n, P, D)."""
+
+    @property
+    def batch_frames(self) -> int: ...
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A video, and where its features go."""
+
+    video: Path
+    target: Path
+
+
+@dataclass(kw_only=True)
+class Extracted:
+    """What was done."""
+
+    num_done: int = 0
+    num_there: int = 0
+    num_frames: int = 0
+    num_bytes: int = 0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+
+def jobs_of_manifest(manifest: Manifest, out: Path) -> list[Job]:
+    """List the videos that a manifest names, each once."""
+    videos: dict[str, None] = {}
+    for index in range(len(manifest)):
+        sample = manifest.raw(index)
+        if sample.video is not None and sample.features is None:
+            videos[sample.video] = None
+    return _distinct(
+        [Job(video=manifest.root / video, target=features_path(out, video)) for video in videos]
+    )
+
+
+def jobs_of_folder(folder: Path, out: Path) -> list[Job]:
+    """List the videos in a folder and below, by their suffixes."""
+    videos = [f for f in sorted(folder.rglob("*")) if f.suffix.lower() in VIDEO_SUFFIXES]
+    return _distinct(
+        [Job(video=v, target=features_path(out, str(v.relative_to(folder)))) for v in videos]
+    )
+
+
+def _distinct(jobs: list[Job]) -> list[Job]:
+    """Refuse two videos whose features would be one file."""
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        other = seen.setdefault(job.target, job.video)
+        if other != job.video:
+            raise DataError(
+                f"{job.video} and {other} would both be {job.target}: give the videos one root"
+            )
+    return sorted(jobs, key=lambda job: str(job.target))
+
+
+def extract(
+    jobs: Iterable[Job],
+    encoder: Encoder,
+    *,
+    tower: str,
+    broken_list: Path,
+    fps: float = 1.0,
+    storage: Storage = "bf16",
+    overwrite: bool = False,
+    on_frames: Callable[[int, int], None] = lambda done, total: None,
+) -> Extracted:
+    """Extract the features of videos, one file each.
+
+    Args:
+        jobs: The videos of this process.
+        encoder: Its model's.
+        tower: `features.tower_digest` of its model.
+        broken_list: A JSONL that names the videos that could not be read; absent if none.
+        fps: Frames a second.
+        storage: How features are kept.
+        overwrite: Make those anew that are there from another tower or rate.
+        on_frames: Told how many frames of the current video are done, of how many.
+
+    Raises:
+        DataError: features of another tower are there, and `overwrite` is not set.
+    """
+    done = Extracted()
+    broken_list.unlink(missing_ok=True)
+    for job in jobs:
+        if _is_there(job, tower=tower, fps=fps, storage=storage, overwrite=overwrite):
+            done.num_there += 1
+            continue
+        try:
+            done.num_frames += _extract_one(job, encoder, tower, fps, storage, on_frames)
+        except (VideoError, DataError) as error:
+            done.broken.append((str(job.video), " ".join(str(error).split())))
+            _append(broken_list, {"video": str(job.video), "error": done.broken[-1][1]})
+            continue
+        done.num_done += 1
+        done.num_bytes += job.target.stat().st_size
+    return done
+
+
+def _is_there(job: Job, *, tower: str, fps: float, storage: Storage, overwrite: bool) -> bool:
+    if not job.target.is_file():
+        return False
+    try:
+        found = open_features(job.target)
+    except DataError:  # a file of ours that was cut: it is made again
+        return False
+    same = (found.header.tower_digest, found.header.fps, found.storage) == (tower, fps, storage)
+    if not same and not overwrite:
+        raise DataError(
+            f"{job.target} is there from tower {found.header.tower_digest} at {found.header.fps:g} "
+            f"frames a second in {found.storage}, asked are {tower}, {fps:g} and {storage}: name "
+            "another --out, or replace it with --overwrite"
+        )
+    return same
+
+
+def _extract_one(
+    job: Job,
+    encoder: Encoder,
+    tower: str,
+    fps: float,
+    storage: Storage,
+    on_frames: Callable[[int, int], None],
+) -> int:
+    from hour_llava.video import read_frames
+
+    parts: list[Tensor] = []
+    times: list[float] = []
+    with read_frames(job.video, fps=fps) as reader:
+        frames = iter(reader)
+        on_frames(0, reader.num_frames)
+        while batch := list(islice(frames, encoder.batch_frames)):
+            parts.append(encoder.encode_frames([frame.rgb for frame in batch]))
+            times += [frame.pts_seconds for frame in batch]
+            on_frames(len(times), reader.num_frames)
+        header = FeaturesHeader(
+            tower_digest=tower,
+            duration_seconds=reader.info.duration_seconds,
+            fps=fps,
+            video=str(job.video),
+            content_digest=reader.info.content_digest,
+        )
+    features = torch.cat(parts) if parts else torch.empty(0, 1, 1)
+    seconds = torch.tensor(times, dtype=torch.float64)
+    write_features(job.target, features, seconds, header, storage=storage)
+    return len(times)
+
+
+def _append(path: Path, row: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def share(jobs: Sequence[Job], number: int, count: int) -> Iterator[Job]:
+    """Give the jobs of process `number` of `count`: every one belongs to one process."""
+    return iter(jobs[number::count])

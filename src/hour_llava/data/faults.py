@@ -1,0 +1,85 @@
+"""What is wrong with a conversation, in words: one place for training and for `data check`.
+
+Pure: nothing is opened, neither torch nor a tokenizer is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from hour_llava.data.manifest import IMAGE, VIDEO, Sample
+
+SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
+_OPTION_LINE = re.compile(r"^\s*\(?[A-Z][.):]", re.MULTILINE)
+_LEAK_WORDS = 4
+
+
+def conversation_faults(sample: Sample) -> list[tuple[str, str]]:
+    """List what forbids training on a sample: (kind, what exactly)."""
+    speakers = [turn["from"] for turn in sample.conversations]
+    start = 1 if speakers[0] == "system" else 0
+    faults: list[tuple[str, str]] = []
+    for number, name in enumerate(speakers[start:], start=start):
+        if name not in SPEAKERS:
+            faults.append(("role", f"turn {number} is from `{name}`; it must be human or gpt"))
+    roles = [SPEAKERS.get(name, name) for name in speakers[start:]]
+    if not faults:
+        faults += _order_faults(roles, start)
+    for number, turn in enumerate(sample.conversations[start:], start=start):
+        role, value = SPEAKERS.get(turn["from"]), turn["value"]
+        words = value.replace(IMAGE, "").replace(VIDEO, "").strip()
+        if role == "human" and not words:
+            faults.append(("question", f"turn {number} asks nothing"))
+        if role == "gpt" and not words:
+            faults.append(("answer", f"turn {number}, an answer, is empty"))
+        if role == "gpt" and (IMAGE in value or VIDEO in value):
+            faults.append(("placeholder", f"turn {number}, an answer, holds a placeholder"))
+    return faults + _placeholder_faults(sample)
+
+
+def _order_faults(roles: list[str], start: int) -> list[tuple[str, str]]:
+    if "human" not in roles:
+        return [("question", "nobody asks: no turn is human's")]
+    if "gpt" not in roles:
+        return [("answer", "nobody answers: no turn is gpt's")]
+    if roles[0] != "human":
+        return [("role", f"turn {start} is gpt's; a conversation begins with human")]
+    for number, (one, two) in enumerate(pairwise(roles), start=start):
+        if one == two:
+            return [("role", f"turns {number} and {number + 1} are both {one}'s")]
+    if roles[-1] != "gpt":
+        return [("answer", f"the last turn, {start + len(roles) - 1}, is a question unanswered")]
+    return []
+
+
+def _placeholder_faults(sample: Sample) -> list[tuple[str, str]]:
+    text = "".join(turn["value"] for turn in sample.conversations)
+    num_images, num_videos = text.count(IMAGE), text.count(VIDEO)
+    has_video = bool(sample.video or sample.features)
+    if num_videos > 1:
+        return [("placeholder", f"{num_videos} {VIDEO} in it; a sample is about one video")]
+    if num_videos and not has_video:
+        return [("placeholder", f"{VIDEO} in the text, and no video")]
+    if num_images == 0 and len(sample.images) == 1:
+        return []  # it is put first, as for a video
+    if num_images != len(sample.images):
+        return [("placeholder", f"{num_images} {IMAGE} in the text, {len(sample.images)} images")]
+    return []
+
+
+def leaks(sample: Sample) -> list[str]:
+    """List answers that stand, word for word, in their own question; options do not count."""
+    found: list[str] = []
+    turns = sample.conversations
+    for number, (question, answer) in enumerate(pairwise(turns)):
+        is_pair = (
+            SPEAKERS.get(question["from"]) == "human" and SPEAKERS.get(answer["from"]) == "gpt"
+        )
+        if not is_pair or _OPTION_LINE.search(question["value"]):
+            continue
+        said = " ".join(answer["value"].lower().split()).rstrip(".")
+        asked = " ".join(question["value"].lower().split())
+        if len(said.split()) >= _LEAK_WORDS and said in asked:
+            found.append(f"the answer of turn {number + 1} stands in its question: {said[:60]!r}")
+    return found

@@ -1,0 +1,92 @@
+"""Which reader reads what: the layouts by name, and which one a path looks like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from hour_llava.data.manifest import Sample, open_parquet, read_manifest
+from hour_llava.data.readers import llava_json, llava_onevision, llava_video_178k, videomarathon
+from hour_llava.errors import DataError
+
+Layout = Literal["manifest", "llava", "videomarathon", "llava-video-178k", "llava-onevision"]
+
+
+def read_layout(path: Path, layout: Layout | None, *, media: Path) -> Iterator[Sample]:
+    """Read the samples of a file or folder; paths are relative to `base_folder(path)`.
+
+    Args:
+        path: What to read.
+        layout: How it is laid out; None: what it looks like.
+        media: A folder for images that lie inside Parquet rows.
+
+    Raises:
+        DataError: no such path, a layout that is not known, a row that is no sample.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    match layout or detect_layout(path):
+        case "llava":
+            yield from llava_json.to_samples(path)
+        case "videomarathon":
+            yield from videomarathon.to_samples(path)
+        case "llava-video-178k":
+            yield from llava_video_178k.to_samples(path)
+        case "llava-onevision":
+            yield from llava_onevision.to_samples(path, media=media)
+        case "manifest":
+            manifest = read_manifest(path)
+            yield from (manifest.raw(index) for index in range(len(manifest)))
+
+
+def base_folder(path: Path) -> Path:
+    """Name the folder that a source's paths are relative to."""
+    return path if path.is_dir() else path.parent
+
+
+def detect_layout(path: Path) -> Layout:
+    """Say what a file or folder looks like.
+
+    Raises:
+        DataError: like nothing that is known.
+    """
+    if path.is_dir():
+        if list((path / "llava").glob("*.json")):
+            return "llava"
+        if list((path / "data").glob("*.parquet")) or list(path.glob("*.parquet")):
+            first = next(iter([*(path / "data").glob("*.parquet"), *path.glob("*.parquet")]))
+            return _parquet_layout(first)
+        if list(path.glob("*/*.parquet")):
+            return "llava-onevision"
+        if list(path.glob("*/*.json")):
+            return "llava-video-178k"
+        if list(path.glob("*.json")):
+            return "llava"
+    elif path.suffix == ".parquet":
+        return _parquet_layout(path)
+    elif path.suffix == ".json":
+        return "llava"
+    elif path.suffix == ".jsonl":
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            line = next((line for line in lines if line.strip()), "{}")
+        return "videomarathon" if _has_question(line) else "manifest"
+    raise DataError(
+        f"{path}: its layout is not known by its look; say which with --layout: manifest, llava, "
+        "videomarathon, llava-video-178k or llava-onevision"
+    )
+
+
+def _parquet_layout(path: Path) -> Layout:
+    names = set(open_parquet(path).schema_arrow.names)
+    if {"question", "answer"} <= names:
+        return "videomarathon"
+    return "llava-onevision" if "image" in names else "manifest"
+
+
+def _has_question(line: str) -> bool:
+    try:
+        return {"question", "answer"} <= set(json.loads(line))
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,77 @@
+"""VideoMarathon: one question a row, in the published columns, with or without ours behind.
+
+    id, video, URL, question_type, question, answer, data_source | options, answer_letter, ...
+
+A row of ours that has `options` becomes the question with lettered options, answered by the letter.
+A published multiple-choice row carries its options inside `question`; both texts stay as they are.
+Source: the columns of jylins/videomarathon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hour_llava.data.manifest import VIDEO, Sample, parquet_rows, sample_from_row
+from hour_llava.data.readers.llava_json import rows_of
+from hour_llava.errors import DataError
+
+COLUMNS = ("id", "video", "question_type", "question", "answer", "data_source")
+OUR_COLUMNS = ("options", "answer_letter")
+LETTER_PROMPT = "Answer with the option's letter from the given choices directly."
+
+
+def to_samples(path: Path) -> Iterator[Sample]:
+    """Read a Parquet, JSON or JSONL file of rows, or the training split of a release's folder.
+
+    Raises:
+        DataError: names the file, the row, and the column that is missing.
+    """
+    for file in _files(path):
+        if file.suffix == ".parquet":
+            rows = enumerate(parquet_rows(file, (*COLUMNS, *OUR_COLUMNS)))
+        else:
+            rows = rows_of(file)
+        for number, row in rows:
+            yield _sample(row, f"{file}:{number}")
+
+
+def _sample(row: Any, where: str) -> Sample:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where}: a row is an object, this is {type(row).__name__}")
+    for name in ("video", "question", "answer"):
+        if not isinstance(row.get(name), str):
+            raise DataError(f"{where}: column `{name}` is {row.get(name)!r}, it must be text")
+    question, answer = _plain(row["question"]), _plain(row["answer"])
+    if row.get("options"):
+        lines = [f"{chr(ord('A') + n)}. {_plain(text)}" for n, text in enumerate(row["options"])]
+        question = "\n".join([question, *lines, LETTER_PROMPT])
+        answer = str(row["answer_letter"])
+    fields = {
+        "id": row.get("id"),
+        "video": row["video"],
+        "source": row.get("data_source"),
+        "conversations": [
+            {"from": "human", "value": f"{VIDEO}\n{question}"},
+            {"from": "gpt", "value": answer},
+        ],
+    }
+    return sample_from_row(fields, where=where)
+
+
+def _plain(text: str) -> str:
+    """Take out what a loader would obey: a second placeholder would ask for a second video."""
+    return text.replace("<image>", "").replace(VIDEO, "").strip()
+
+
+def _files(path: Path) -> list[Path]:
+    """Choose the training shards, so that held-out videos are not trained on."""
+    if path.is_file():
+        return [path]
+    folder = path / "data" if (path / "data").is_dir() else path
+    files = sorted(file for kind in ("parquet", "jsonl") for file in folder.glob(f"*.{kind}"))
+    training = [file for file in files if file.stem.startswith("train")]
+    if not files:
+        raise DataError(f"{path}: no .parquet or .jsonl rows here, nor in {path / 'data'}")
+    return training or files

@@ -1,0 +1,142 @@
+"""`hour-llava data group` and `data check`: from datasets to a manifest, and every fault named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from hour_llava.cli import main
+from hour_llava.data.features import FORMAT, FeaturesHeader, write_features
+from hour_llava.data.manifest import read_manifest
+
+
+def talk(*values: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[n % 2], "value": value} for n, value in enumerate(values)]
+
+
+def test_datasets_are_grouped_into_one_manifest_with_paths_that_lead_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    rows = [
+        {"id": str(n), "video": "v/1.mp4", "question": f"q{n}", "answer": "a", "data_source": "s"}
+        for n in range(12)
+    ]
+    (one / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + rows[:1]))
+    (two / "x.json").write_text(
+        json.dumps([{"id": "i", "image": "i.png", "conversations": talk("<image>\nq", "a")}])
+    )
+    (two / "i.png").touch()
+    out = tmp_path / "made" / "train.jsonl"
+    sources = [str(one / "rows.jsonl"), str(two / "x.json")]
+    assert main(["data", "group", *sources, "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{out}\n"
+    assert "4 samples of 14 read: 12 questions of 1 videos, 1 samples as they were" in said.err
+    assert "1 repeated questions left out" in said.err
+    image, *grouped = read_manifest(out)
+    assert Path(image.images[0]).samefile(two / "i.png")
+    assert sorted(len(sample.conversations) // 2 for sample in grouped) == [2, 5, 5]
+    assert {Path(str(sample.video)).resolve() for sample in grouped} == {one / "v/1.mp4"}
+    before = out.read_bytes()
+    assert main(["data", "group", *sources, str(two / "none"), "--out", str(out)]) == 1
+    assert "no such file" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main(["data", "group", *sources, "--out", str(tmp_path / "x.json")]) == 1
+    assert main(["data", "group", "--out", str(out)]) in (1, 2)
+
+
+@pytest.fixture
+def bad_manifest(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Write a manifest with one sample of every fault, and say which it is."""
+    Image.new("RGBA", (40, 40)).save(tmp_path / "alpha.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / "broken.mp4").write_bytes(b"broken")
+    (tmp_path / "empty.mp4").touch()
+    header = FeaturesHeader(tower_digest="other", duration_seconds=3)
+    write_features(tmp_path / "other", torch.zeros(3, 4, 16), torch.arange(3), header)
+    write_features(tmp_path / "shape", torch.zeros(3, 9, 16), torch.arange(3), header)
+    nan = {"features": torch.full((3, 4, 16), torch.nan).bfloat16()}
+    document = {"version": 1, "tower_digest": "other", "duration_seconds": 3, "fps": 1.0}
+    document |= {"video": "", "content_digest": ""}
+    save_file(
+        {**nan, "times": torch.arange(3).double()},
+        tmp_path / "nan",
+        metadata={FORMAT: json.dumps(document)},
+    )
+    ask: dict[str, Any] = {"conversations": talk("what color", "red")}
+    rows: list[tuple[str, dict[str, Any]]] = [
+        ("good", ask),
+        ("good", {**ask, "image": "alpha.png"}),
+        ("image", {**ask, "image": "none.png"}),
+        ("image", {**ask, "image": "dot.png"}),
+        ("image", {**ask, "image": "broken.png"}),
+        ("video", {**ask, "video": "none.mp4"}),
+        ("video", {**ask, "video": "broken.mp4"}),
+        ("video", {**ask, "video": "empty.mp4"}),
+        ("row", {**ask, "video": ["a.mp4", "b.mp4"]}),
+        ("features", {**ask, "features": "none"}),
+        ("features", {**ask, "features": "other"}),
+        ("features", {**ask, "features": "shape"}),
+        ("features", {**ask, "features": "nan"}),
+        ("role", {"conversations": [{"from": "bot", "value": "x"}, *talk("what", "red")]}),
+        ("question", {"conversations": talk(" ", "red")}),
+        ("answer", {"conversations": talk("what", "")}),
+        ("placeholder", {"conversations": talk("<video> what", "red")}),
+        ("long", {"conversations": talk("what", "red " * 20_001)}),
+        ("leak", {"conversations": talk("is it a red ball there", "it a red ball there")}),
+    ]
+    wanted: dict[str, str] = {}
+    lines = []
+    for number, (kind, row) in enumerate(rows):
+        lines.append(json.dumps({"id": f"{number}", **row}))
+        if kind not in ("good", "leak"):  # a leak may be a choice: it is noted, and last
+            wanted[f"{tmp_path / 'm.jsonl'}:{number + 1}"] = kind
+    wanted[f"{tmp_path / 'm.jsonl'}:{len(rows) + 1}"] = "row"
+    (tmp_path / "m.jsonl").write_text("\n".join([*lines, '{"id": cut']))
+    return tmp_path / "m.jsonl", wanted
+
+
+def test_check_names_every_fault_once(
+    bad_manifest: tuple[Path, dict[str, str]],
+    tiny_model: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, wanted = bad_manifest
+    arguments = ["data", "check", str(path), "--model", str(tiny_model), "--max-length", "20000"]
+    faults = path.with_name("faults.jsonl")
+    assert main([*arguments, "--list-to", str(faults)]) == 1
+    found = [json.loads(line) for line in faults.read_text().splitlines()]
+    *faulty, leak = [(fault["where"], fault["kind"]) for fault in found]
+    assert faulty == list(wanted.items())
+    assert leak == (f"{path}:19", "leak")
+    said = capsys.readouterr()
+    assert f"faulty     {len(wanted):>11,}  samples" in said.out
+    assert "note: an image with transparency" in said.out
+    assert f"error: {len(wanted)} of 20 samples cannot be trained on" in said.err
+    assert len(said.err.splitlines()) == 12
+
+
+def test_check_without_a_model_and_fast_opens_less(
+    bad_manifest: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, wanted = bad_manifest
+    assert main(["data", "check", str(path), "--json"]) == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["num_faulty"] == len(wanted) - 2  # another tower, another shape
+    assert main(["data", "check", str(path), "--fast", "--json"]) == 1
+    fast = json.loads(capsys.readouterr().out)
+    assert fast["num_faulty"] == len(wanted) - 4  # and NaN, and the video that does not decode
+    good = path.with_name("good.jsonl")
+    good.write_text("\n".join(path.read_text().splitlines()[:2]))
+    assert main(["data", "check", str(good)]) == 0
+    assert "faulty               0  samples" in capsys.readouterr().out
