@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
+from pathlib import Path
 
 import hour_llava
 from hour_llava.cli import VERBS
@@ -22,57 +24,8 @@ EXPORTS = [
     "load",
 ]
 
-# verb -> positional arguments, then --flags with their defaults
-ARGUMENTS = {
-    "ask": (
-        ["video", "question"],
-        {
-            "options": (),
-            "model": "nano",
-            "evidence": None,
-            "json": False,
-            "seed": 0,
-            "no_cache": False,
-            "device": None,
-            "dtype": None,
-            "fps": None,  # 1 of a video, a memory file's own
-            "start": None,
-            "end": None,
-            "max_new_tokens": 64,
-            "max_memory": None,
-        },
-    ),
-    "remember": (
-        ["video"],
-        {
-            "out": None,
-            "model": "nano",
-            "device": None,
-            "dtype": None,
-            "fps": 1.0,
-            "start": None,
-            "end": None,
-        },
-    ),
-    "info": (["file"], {"json": False}),
-    "probe": (["video"], {"json": False}),
-    "world make": (
-        [],
-        {
-            "out": inspect.Parameter.empty,
-            "minutes": 60.0,
-            "seed": 0,
-            "per_family": 2,
-            "fps": 6,
-            "width": 320,
-            "height": 180,
-            "overwrite": False,
-        },
-    ),
-    "convert": (["source", "destination"], {"to": "hour-llava"}),
-    "doctor": ([], {"json": False}),
-    "bench": ([], {"model": "nano", "device": None, "json": False, "runs": 3}),
-}
+# verb -> positional arguments, and --flags with the words of their defaults
+ARGUMENTS = json.loads((Path(__file__).parents[1] / "golden" / "verbs.json").read_text())
 
 METHODS = {
     "remember": ["path", "fps", "start", "end", "progress", "use_cache"],
@@ -103,8 +56,12 @@ def test_every_verb_takes_the_arguments_promised() -> None:
         module, _, name = target.partition(":")
         parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
         positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]
-        flags = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
-        assert (positional, flags) == ARGUMENTS[verb], verb
+        flags = {
+            p.name: "required" if p.default is p.empty else repr(p.default)
+            for p in parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        }
+        assert {"positional": positional, "flags": flags} == ARGUMENTS[verb], verb
 
 
 def test_load_and_the_assistant_take_the_arguments_promised() -> None:
