@@ -325,7 +325,7 @@ def _title(timeline: Timeline, start: int, end: int, taken: Iterable[str]) -> st
     scene = timeline.scene_at(start).name
     happenings = sorted(_happenings(timeline, start, end), key=_weight)
     titles = [f"{_clause(timeline, a)} in the {scene}" for a in happenings]
-    titles += [f"Nothing but the {scene}", f"Nothing but the {scene} again"]
+    titles += [f"A stretch in the {scene}", f"Another stretch in the {scene}"]
     return next(title for title in titles if title not in taken)
 
 
@@ -337,7 +337,7 @@ def _narrative(timeline: Timeline, start: int, end: int) -> str:
         f"{clause}." if not n else f"Then {_lower(clause)}." for n, clause in enumerate(clauses)
     ]
     if not clauses:
-        told.append("Nothing of note happens.")
+        told.append("Shapes come and go.")  # the background always shows some
     return " ".join(told)
 
 

@@ -202,9 +202,9 @@ STORY_TRAINING: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         ),
         "effect": (
             "After the {agent} {verb} the {patient}, what does the dotted {shape} do next?",
-            "The {agent} {verb} the {patient}. How does the dotted {shape} react?",
+            "The {agent} {verb} the {patient}. What is the dotted {shape} seen doing next?",
             "Once the {patient} is {passive} by the {agent}, what does the dotted {shape} do?",
-            "What does it lead to for the dotted {shape} that the {agent} {verb} the {patient}?",
+            "When the {agent} {verb} the {patient}, what will the dotted {shape} do next?",
             "The {patient} is {passive}. What is the next action of the dotted {shape}?",
             "After the {agent} {verb} the {patient}, which action of the dotted {shape} is next?",
             "Which action of the dotted {shape} follows when the {agent} {verb} the {patient}?",

@@ -35,7 +35,7 @@ from hour_llava.videomarathon.schemas import (
 from hour_llava.videomarathon.stage import Reply, Request
 from hour_llava.videomarathon.wording import say_key
 from hour_llava.world.captions import describe, events_of, global_narrative, proofs_of
-from hour_llava.world.families import families_of
+from hour_llava.world.families import TWO_NAMED, families_of
 from hour_llava.world.questions import Question, make_questions
 from hour_llava.world.timeline import Timeline
 from hour_llava.world.wordings import words_of
@@ -181,9 +181,19 @@ def _world_item(
     return QAItem(
         question=question.question,
         answer=question.answer,
-        options=lettered(question.options) if question.options else None,
+        options=lettered(_options(question)) if question.options else None,
         evidence=tuple(cited),
     )
+
+
+def _options(question: Question) -> tuple[str, ...]:
+    """Offer what the question names, where it names two: other options could be struck unseen."""
+    options = question.options or ()
+    if question.family not in TWO_NAMED:
+        return options
+    words = set(words_of(question.question))
+    named = tuple(option for option in options if words.issuperset(words_of(option)))
+    return named if len(named) == 2 else options
 
 
 def _as_said(evidence: Evidence, captions: Sequence[ClipCaption]) -> QAEvidence:

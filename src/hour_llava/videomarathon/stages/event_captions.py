@@ -21,7 +21,7 @@ from hour_llava.videomarathon.stages.inputs import (
 )
 from hour_llava.videomarathon.wording import say_key, say_language, say_seconds
 
-_VERSION = 1
+_VERSION = 2
 
 
 def _within(event: Event, captions: Sequence[ClipCaption]) -> list[ClipCaption]:

@@ -31,7 +31,7 @@ from hour_llava.videomarathon.stages.inputs import (
 )
 from hour_llava.videomarathon.wording import read_key, say_language, say_seconds
 
-_VERSION = 1
+_VERSION = 2
 Titled = tuple[Span, str]
 
 

@@ -161,7 +161,7 @@ def _is_right(row: QAPair, said: str, timeline: Timeline) -> bool:
 def _seen(label: str, timeline: Timeline) -> tuple[int, int] | None:
     """Find what a label names: a part of the video, a deed, a thing."""
     words = label.split()
-    if " in the " in label or label.startswith("Nothing but"):
+    if " in the " in label or label.startswith(("A stretch", "Another stretch")):
         return timeline_scene(label, timeline)
     action = next((a for a in ("moves left", "moves right") if label.endswith(a)), words[-1])
     found = [
