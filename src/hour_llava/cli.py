@@ -12,7 +12,7 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from hour_llava.commands.terminal import PROGRAM, say
@@ -182,6 +182,13 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"{PROGRAM} {_version()}")
         return EXIT_DONE
     found = _find_verb(arguments)
+    if found is None and arguments[0] in _groups():
+        if len(arguments) == 1:
+            print(group_help(arguments[0]), file=sys.stderr)
+            return EXIT_USAGE
+        if arguments[1] in ("-h", "--help", "help"):
+            print(group_help(arguments[0]))
+            return EXIT_DONE
     if found is None:
         say(f"error: {_unknown_verb(arguments)}")
         return EXIT_USAGE
@@ -218,7 +225,7 @@ def help_text() -> str:
         "",
         "Ask questions of hour-long videos: remember a video once, then ask as often as you like.",
         "",
-        *(f"  {verb:<{width}}  {summary}" for verb, (_, summary) in VERBS.items()),
+        *_summaries(VERBS, width),
         "",
         "  --version  print the version        --debug  show the traceback of an error",
         "",
@@ -231,10 +238,33 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
+def group_help(group: str) -> str:
+    """Return the verbs that begin with one word, such as those of `synth`."""
+    verbs = _verbs_of(group)
+    lines = [
+        f"usage: {PROGRAM} {group} VERB [ARGUMENTS]     ({PROGRAM} {group} VERB --help says more)",
+        "",
+        *_summaries(verbs, max(map(len, verbs))),
+    ]
+    return "\n".join(lines)
+
+
+def _summaries(verbs: Iterable[str], width: int) -> list[str]:
+    return [f"  {verb:<{width}}  {VERBS[verb][1]}" for verb in verbs]
+
+
+def _groups() -> set[str]:
+    return {verb.split()[0] for verb in VERBS if " " in verb}
+
+
+def _verbs_of(group: str) -> list[str]:
+    return [verb for verb in VERBS if verb.startswith(f"{group} ")]
+
+
 def _unknown_verb(arguments: list[str]) -> str:
-    groups = {verb.split()[0] for verb in VERBS if " " in verb}
+    groups = _groups()
     if arguments[0] in groups:
-        choices = [verb for verb in VERBS if verb.startswith(arguments[0] + " ")]
+        choices = _verbs_of(arguments[0])
         return f"`{arguments[0]}` needs a second word: {', '.join(choices)}"
     close = difflib.get_close_matches(arguments[0], [*VERBS, *groups], n=1, cutoff=0.5)
     hint = f"did you mean `{close[0]}`?" if close else f"verbs are {', '.join(VERBS)}"

@@ -62,6 +62,28 @@ def test_half_a_verb_names_its_second_words(capsys: pytest.CaptureFixture[str]) 
     assert "world make" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("group", ["synth", "data", "world"])
+@pytest.mark.parametrize("words", [["--help"], ["-h"], []])
+def test_the_first_word_of_verbs_lists_them_with_their_summaries(
+    group: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([group, *words]) == (0 if words else 2)
+    captured = capsys.readouterr()
+    said, silent = (captured.out, captured.err) if words else (captured.err, captured.out)
+    assert silent == ""
+    listed = dict(line.split(maxsplit=2)[1:] for line in said.splitlines()[2:])
+    assert listed == {
+        verb.split()[1]: summary
+        for verb, (_, summary) in cli.VERBS.items()
+        if verb.startswith(f"{group} ")
+    }
+
+
+def test_an_unknown_second_word_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["synth", "rnu"]) == 2
+    assert "synth run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("error", "code", "expected"),
     [
