@@ -74,7 +74,7 @@ def test_stats_are_printed_and_given_as_json(
 ) -> None:
     text = kit.run("stats", str(build))
     assert text.returncode == 0, text.stderr
-    for words in ("candidates", "balanced", "claim_recomputed", "Temporality", "LLaVA-Hound"):
+    for words in ("candidates", "failed %", "claim_recomputed", "Temporality", "LLaVA-Hound"):
         assert words in text.stdout
     assert main(["synth", "stats", str(build), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)

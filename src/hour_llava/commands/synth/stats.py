@@ -24,7 +24,7 @@ def stats(
     json: bool = False,
     plots: Path | None = None,
 ) -> None:
-    """Print the yield funnel, each rule's rate, topics, evidence, cost, and table 1 with our row.
+    """Print the yield funnel, each rule's failures, topics, evidence, cost, and table 1 with our row.
 
     Args:
         build: the build's folder, finished or not
@@ -77,12 +77,12 @@ def describe(found: BuildStats) -> Iterator[str]:
             f"{step.num_rows:>10,}{step.num_rows / first:>10.1%}"
         )
     yield ""
-    yield f"{'rule':<24}{'passed':>10}{'failed':>10}{'skipped':>10}{'rate':>8}"
+    yield f"{'rule':<24}{'passed':>10}{'failed':>10}{'skipped':>10}{'failed %':>11}"
     for rule in found.rules:
         if rule.num_passed or rule.num_failed or rule.num_skipped:
             yield (
                 f"{rule.rule:<24}{rule.num_passed:>10,}{rule.num_failed:>10,}"
-                f"{rule.num_skipped:>10,}{rule.fail_rate:>8.1%}"
+                f"{rule.num_skipped:>10,}{rule.fail_rate:>11.1%}"
             )
     yield from _balance(found)
     yield from _topics(found)
