@@ -29,6 +29,7 @@ from hour_llava.videomarathon.records import (
     Provenance,
     QAPair,
     Span,
+    Verdict,
 )
 from hour_llava.videomarathon.release.chapters import timestamp
 from hour_llava.videomarathon.release.content import (
@@ -36,6 +37,7 @@ from hour_llava.videomarathon.release.content import (
     Content,
     VideoContent,
 )
+from hour_llava.videomarathon.stages.verify import LONG_FORM
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 FRAMES_A_SPAN, MAX_SPANS = 4, 6
 _INK, _PALE, _ACCENT, _PAPER = "#1f2933", "#9aa5b1", "#d9480f", "#ffffff"
+_SHORTENED = "kept as short-form"
 _SHORT = 400  # letters of a raw reply that are shown unless all are asked for
 
 
@@ -98,7 +101,7 @@ def describe(
     row, video = found.row, found.video.video
     task = task_named(row.task)
     lines = [
-        f"row {row.id}: {row.status}" + (f" ({', '.join(row.reasons)})" if row.reasons else ""),
+        f"row {row.id}: {row.status}" + _reasons(row),
         f"{task.topic}: {task.name}, {'multiple-choice' if row.options else 'open-ended'}, "
         f"{row.form}-form",
         f"question  {row.question}",
@@ -115,7 +118,7 @@ def describe(
         lines.append(f"computed  {row.claim.claim} = {row.claim.value}")
         lines += [f"  {item.label}: {_between(item.span)}" for item in row.claim.items]
     lines += ["", "verdicts"]
-    lines += [f"  {v.outcome:<5} {v.rule}: {v.detail}".rstrip(": ") for v in row.verdicts]
+    lines += [_verdict(row, verdict) for verdict in row.verdicts]
     lines += ["", "made by"]
     for provenance in _provenances(found):
         lines += _calls(provenance, read_call, is_raw=is_raw)
@@ -169,6 +172,22 @@ def read_strip(
         video, fps=1 / step, start_seconds=start, end_seconds=span.end_ms / 1000, threads=1
     ) as frames:
         return [(frame.tick_seconds, frame.rgb) for frame in frames]
+
+
+def _reasons(row: QAPair) -> str:
+    words = [_SHORTENED if _is_shortened(row, reason) else reason for reason in row.reasons]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _verdict(row: QAPair, verdict: Verdict) -> str:
+    line = f"  {verdict.outcome:<5} {verdict.rule}: {verdict.detail}".rstrip(": ")
+    is_shortened = verdict.outcome == "fail" and _is_shortened(row, verdict.rule)
+    return f"{line}; {_SHORTENED}" if is_shortened else line
+
+
+def _is_shortened(row: QAPair, rule: str) -> bool:
+    """Say whether failing this rule made the row short-form instead of rejecting it."""
+    return rule == LONG_FORM and row.status == "accepted" and row.form == "short"
 
 
 def _evidence(found: Found, item: Evidence) -> Iterator[str]:

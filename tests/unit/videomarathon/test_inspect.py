@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from hour_llava.errors import BuildError, VideoNotFoundError
 from hour_llava.videomarathon.calls.ledger import StoredCall
 from hour_llava.videomarathon.inspect import describe, draw_contact_sheet, find_row, read_strip
-from hour_llava.videomarathon.records import Span
+from hour_llava.videomarathon.records import Span, Verdict
 from hour_llava.videomarathon.release.content import read_content
 
 Make = Callable[..., Any]
@@ -91,6 +92,22 @@ def test_the_words_lead_from_the_row_to_the_captions_it_cites(make_memory_build:
     assert "event 3 of a red kite: What happens to a red kite in part 3." in text
     assert "pass  quote: verbatim" in text
     assert "not in this build's ledger" in text
+
+
+def test_a_row_kept_as_short_form_says_so_where_its_failed_rule_stands(
+    make_memory_build: Make,
+) -> None:
+    build = make_memory_build("truth")
+    found = find_row(read_content(build), build.stages["balance"][1].id)
+    failed = Verdict(rule="long_form", outcome="fail", detail="seen in 20 s")
+    row = found.row.model_copy(
+        update={"form": "short", "reasons": ("long_form",), "verdicts": (failed,)}
+    )
+
+    lines = describe(replace(found, row=row), read_call=_no_call)
+
+    assert lines[0] == f"row {row.id}: accepted (kept as short-form)"
+    assert "  fail  long_form: seen in 20 s; kept as short-form" in lines
 
 
 def test_raw_replies_are_cut_unless_asked_for(make_memory_build: Make) -> None:
