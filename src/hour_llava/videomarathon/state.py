@@ -313,14 +313,14 @@ def _without_duplicates(
 ) -> tuple[dict[str, tuple[Video, Part]], list[SetAside]]:
     kept: dict[str, tuple[Video, Part]] = {}
     aside: list[SetAside] = []
-    for video, part in sorted(found, key=lambda one: one[0].path):
+    # a copy with a truth file comes first; then the path decides
+    for video, part in sorted(found, key=lambda one: (one[0].truth_path is None, one[0].path)):
         first = kept.setdefault(video.id, (video, part))[0]
         if first.path != video.path:
             aside.append(
                 SetAside(
                     stage="ingest",
-                    path=video.path,
-                    video_id=video.id,
+                    path=video.path,  # and no video_id: the content's id is the kept one's
                     reason="duplicate",
                     detail=f"the same video as {first.path}, which is kept",
                 )

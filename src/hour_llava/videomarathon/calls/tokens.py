@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hour_llava.videomarathon.calls.request import MEDIA
+
 PIXELS_PER_TOKEN = 28 * 28
 TOKENS_PER_MESSAGE = 4
 UNKNOWN_IMAGE_TOKENS = 1000
@@ -31,15 +33,23 @@ def count_image(jpeg: bytes) -> int:
 
 
 def count_messages(messages: Sequence[Mapping[str, Any]], media: Mapping[str, bytes]) -> int:
-    """Estimate the tokens of a request's messages with their pictures."""
+    """Estimate the tokens of a request's messages with their pictures.
+
+    A picture that is sent twice counts twice, as it is billed; `media` holds its bytes once.
+    """
     num_tokens = TOKENS_PER_MESSAGE * len(messages)
     for message in messages:
         content = message["content"]
         parts: list[Mapping[str, Any]] = (
             [{"type": "text", "text": content}] if isinstance(content, str) else content
         )
-        num_tokens += sum(count_text(part["text"]) for part in parts if part["type"] == "text")
-    return num_tokens + sum(count_image(data) for data in media.values())
+        num_tokens += sum(
+            count_text(part["text"])
+            if part["type"] == "text"
+            else count_image(media[part["image_url"]["url"].removeprefix(MEDIA)])
+            for part in parts
+        )
+    return num_tokens
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -143,8 +143,12 @@ def test_tokens_are_counted_by_characters_and_by_pixels() -> None:
     Image.new("RGB", (448, 252)).save(stream, format="JPEG")
     assert count_image(stream.getvalue()) == 16 * 9
     assert count_image(b"no picture") == 1000
-    messages = [{"role": "user", "content": "a" * 40}]
-    assert count_messages(messages, {"x": stream.getvalue()}) == 4 + 10 + 144
+    picture = {"type": "image_url", "image_url": {"url": "media:x"}}
+    words = {"type": "text", "text": "a" * 40}
+    media = {"x": stream.getvalue()}
+    assert count_messages([{"role": "user", "content": "a" * 40}], {}) == 4 + 10
+    sent_twice = [{"role": "user", "content": [words, picture, picture]}]
+    assert count_messages(sent_twice, media) == 4 + 10 + 2 * 144
 
 
 def test_prices_come_from_the_settings_then_from_the_table() -> None:

@@ -73,6 +73,7 @@ def test_of_equal_videos_the_first_by_path_is_kept(bench: Any) -> None:
     aside = [row for row in rows if isinstance(row, SetAside)]
     assert kept == ["0.mp4", "2.mp4"]
     assert [(row.path, row.reason) for row in aside] == [("1.mp4", "duplicate")]
+    assert aside[0].video_id is None  # it is the kept video's id as well
     assert "0.mp4" in aside[0].detail
 
 
