@@ -7,6 +7,7 @@ endpoint's key is read from the environment variable `api_key_env`.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ class EndpointSettings(_Frozen):
     @model_validator(mode="after")
     def _holds_no_key(self) -> Self:
         if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url {self.base_url!r} begins with http:// or https://")
+            raise ValueError(f"base_url {self.base_url!r} must begin with http:// or https://")
         if "@" in self.base_url.split("/")[2]:
             raise ValueError("base_url holds no name and key; name a variable in api_key_env")
         return self
@@ -200,8 +201,32 @@ def parse_settings(values: Mapping[str, Any], *, place: str) -> BuildSettings:
     try:
         return BuildSettings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        given = "" if not name or first["type"] == "missing" else f", not {first['input']!r}"
-        raise BuildError(f"{place}: {name + ': ' if name else ''}{message}{given}") from None
+        raise BuildError(f"{place}: {_describe(error)}") from None
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return _unknown([str(part) for part in first["loc"]])
+    message = first["msg"].removeprefix("Value error, ")
+    # Our own checks say what was given; pydantic would repeat a whole section, keys and all.
+    says_enough = not name or first["type"] in ("missing", "value_error")
+    given = "" if says_enough else f", not {first['input']!r}"
+    return f"{name + ': ' if name else ''}{message}{given}"
+
+
+def _unknown(place: list[str]) -> str:
+    """Name a setting that there is not, and the one that is most like it."""
+    *sections, wrong = place
+    models: Mapping[str, type[BaseModel]] = {
+        "": BuildSettings,
+        "splits": Splits,
+        "checks": CheckSettings,
+        "endpoints": Endpoints,
+    }
+    known = list(models.get(".".join(sections), EndpointSettings).model_fields)
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+    prefix = "".join(f"{section}." for section in sections)
+    hint = f"did you mean {prefix}{close[0]}?" if close else f"known are {', '.join(known)}"
+    return f"unknown setting {prefix}{wrong}; {hint}"

@@ -77,7 +77,7 @@ def _distinct(
 
 async def _try_endpoint(endpoint: EndpointSettings, roles: list[Role]) -> list[Check]:
     who = ", ".join(roles)
-    checks = [Check(name=who, status="ok", detail=endpoint_id(endpoint))]
+    checks = [Check(name=who, status="note", detail=f"tried: {endpoint_id(endpoint)}")]
 
     def add(what: str, status: Status, detail: str) -> None:
         checks.append(Check(name=f"{who}: {what}", status=status, detail=detail))
@@ -177,6 +177,7 @@ def _question(role: Role, picture: bytes | None) -> CallRequest:
         schema=_SCHEMA,
         schema_name="Colour",
         stage="doctor",
+        unit="question" if picture is None else "picture",
     )
 
 

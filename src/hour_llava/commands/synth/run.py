@@ -10,6 +10,7 @@ import tyro
 
 from hour_llava.commands.synth.watching import watch_run
 from hour_llava.commands.terminal import printable, say
+from hour_llava.errors import HourLlavaError
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.calls.budget import BudgetCaps
 from hour_llava.videomarathon.runner import (
@@ -47,6 +48,9 @@ def run(
         max_tokens: stop before all runs together have used more tokens
         until: stop after this stage; no release
     """
+    for flag, cap in (("usd", max_usd), ("calls", max_calls), ("tokens", max_tokens)):
+        if cap is not None and not cap > 0:  # NaN included
+            raise HourLlavaError(f"--max-{flag} {cap:g}: a limit is above 0; leave it out for none")
     opened = Build.open(build)
     caps = BudgetCaps(max_usd=max_usd, max_calls=max_calls, max_tokens=max_tokens)
     try:

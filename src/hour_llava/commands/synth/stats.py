@@ -24,7 +24,7 @@ def stats(
     json: bool = False,
     plots: Path | None = None,
 ) -> None:
-    """Print the yield funnel, each rule's failures, topics, evidence, cost, and table 1 with our row.
+    """Print the yield funnel, failures a rule, topics, evidence, cost, and table 1 with our row.
 
     Args:
         build: the build's folder, finished or not

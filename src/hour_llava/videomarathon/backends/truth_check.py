@@ -7,6 +7,7 @@ scaled video still fits, a video of another seed does not.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,13 @@ def read_truth(path: str | Path) -> Timeline:
         HourLlavaError: missing, not readable, or no truth of MarathonWorld.
     """
     try:
-        return Timeline.from_json(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise HourLlavaError(f"{path}: cannot be read ({error})") from error
+    try:
+        return Timeline.from_json(text)
+    except HourLlavaError as error:
+        raise HourLlavaError(f"{path}: {_fault(error)}") from error
 
 
 def check_truth(file: str, truth: str, *, duration_ms: int) -> str | None:
@@ -64,6 +69,19 @@ def check_truth(file: str, truth: str, *, duration_ms: int) -> str | None:
             "truth file or none"
         )
     return None
+
+
+def _fault(error: HourLlavaError) -> str:
+    """Say what is wrong with a truth file, without the name that the world gives its own."""
+    cause = error.__cause__
+    if cause is None:
+        return str(error).removeprefix("truth.json: ")
+    detail = "a part has the wrong form"
+    if isinstance(cause, json.JSONDecodeError):
+        detail = f"no JSON at line {cause.lineno}, column {cause.colno}"
+    elif isinstance(cause, KeyError):
+        detail = f"{cause.args[0]} is missing"
+    return f"not a MarathonWorld timeline ({detail}); make it anew or remove it"
 
 
 def _differences(file: str, timeline: Timeline) -> list[float]:

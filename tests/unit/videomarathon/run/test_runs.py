@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hour_llava.errors import BudgetError, BuildError, EndpointError
+from hour_llava.commands.synth.run import run
+from hour_llava.errors import BudgetError, BuildError, EndpointError, HourLlavaError
 from hour_llava.videomarathon.records import SetAside, Video, digest
 from hour_llava.videomarathon.retry import clear_failures
 from hour_llava.videomarathon.stage import UnitError
@@ -247,3 +249,9 @@ def test_odd_names_are_no_obstacle(bench: Any) -> None:
     (bench.source / ".hidden.mp4").write_text("x")
     assert bench.run().exit_code == 0
     assert len(bench.captions()) == 50
+
+
+@pytest.mark.parametrize("limit", [{"max_usd": float("nan")}, {"max_calls": -3}, {"max_tokens": 0}])
+def test_a_limit_that_allows_nothing_is_refused(tmp_path: Path, limit: dict[str, Any]) -> None:
+    with pytest.raises(HourLlavaError, match="a limit is above 0"):
+        run(tmp_path, **limit)

@@ -23,7 +23,19 @@ def write(folder: Path, text: str) -> Path:
     ("text", "expected"),
     [
         ("", "source: Field required"),
-        ('source = "v"\nmin_minute = 3', "min_minute: Extra inputs"),
+        (
+            'source = "v"\nmin_minuts = 3',
+            r"toml: unknown setting min_minuts; did you mean min_minutes\?$",
+        ),
+        ('source = "v"\nxyz = 3', "unknown setting xyz; known are source, name"),
+        (
+            'source = "v"\n[splits]\ntrian = 1.0',
+            r"unknown setting splits.trian; did you mean splits.train\?$",
+        ),
+        (
+            'source = "v"\n[endpoints.llm]\n' + LLM + "modle = 1",
+            r"unknown setting endpoints.llm.modle; did you mean endpoints.llm.model\?$",
+        ),
         ('source = "v"\nmin_minutes = "x"', "min_minutes: .* not 'x'"),
         ('source = "v"\nmin_minutes = 9\nmax_minutes = 3', "max_minutes 3 < min_minutes 9"),
         ('source = "v"\nbackend = "gpt"', "backend: .* not 'gpt'"),
@@ -34,7 +46,10 @@ def write(folder: Path, text: str) -> Path:
             'source = "v"\n[endpoints.llm]\nbase_url = "https://me:secret@h/v1"\nmodel = "m"',
             "api_key_env",
         ),
-        ('source = "v"\n[splits]\ntrain = 0.9\nvalidation = 0.9\ntest = 0.1', "add up to 1.9"),
+        (
+            'source = "v"\n[splits]\ntrain = 0.9\nvalidation = 0.9\ntest = 0.1',
+            r"splits: .* add up to 1.9, not 1$",
+        ),
         ('source = "v"\n[topic_mix]\nWeather = 0.5', "no topic 'Weather'"),
         ("source = ", "cannot be read"),
     ],
