@@ -94,7 +94,8 @@ class Build:
     def rows(self, stage: str) -> Iterator[Record]:
         """Read all current rows of a stage, sorted by unit.
 
-        Of exact duplicates among videos the first by path is a Video, the others are SetAside.
+        Of exact duplicates one is a Video (one with truth, else the first by path), the others
+        are SetAside.
         """
         from hour_llava.videomarathon.state import State
 
