@@ -40,7 +40,7 @@ def half_billion() -> Any:
     from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
     from hour_llava.model.processing_hour_llava import HourLlavaProcessor
     from hour_llava.session.assistant import Assistant
-    from hour_llava.train.tokenizer import IMAGE, VIDEO, build_tokenizer
+    from hour_llava.train.nano.tokenizer import IMAGE, VIDEO, build_tokenizer
 
     tokenizer = build_tokenizer([QUESTION], max_length=32_768)
     config = HourLlavaConfig(

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 import hour_llava
 from hour_llava.recipes.nano import FAMILIES, NanoSettings
-from hour_llava.train.bank import load_group
-from hour_llava.train.batches import Composer
-from hour_llava.train.heads import AnswerHead
-from hour_llava.train.loop import Stage, word_loss
-from hour_llava.train.splice import Scrapbook
-from hour_llava.train.tower import cosine_rate
+from hour_llava.train.nano.bank import load_group
+from hour_llava.train.nano.batches import Composer
+from hour_llava.train.nano.heads import AnswerHead
+from hour_llava.train.nano.loop import Stage, word_loss
+from hour_llava.train.nano.splice import Scrapbook
+from hour_llava.train.nano.tower import cosine_rate
 from nano_exam import (
     RESULTS,
     Reader,

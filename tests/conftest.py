@@ -24,7 +24,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from hour_llava.model.configuration_hour_llava import HourLlavaConfig
     from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
     from hour_llava.model.processing_hour_llava import HourLlavaProcessor
-    from hour_llava.train.tokenizer import IMAGE, VIDEO, build_tokenizer
+    from hour_llava.train.nano.tokenizer import IMAGE, VIDEO, build_tokenizer
     from hour_llava.world.questions import vocabulary
 
     tokenizer = build_tokenizer([*vocabulary(), "system user assistant you are a helpful ."])

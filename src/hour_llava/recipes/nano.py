@@ -30,8 +30,8 @@ from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.model.video_processing_hour_llava import HourLlavaVideoProcessor
-from hour_llava.train.abstain import find_threshold
-from hour_llava.train.bank import (
+from hour_llava.train.nano.abstain import find_threshold
+from hour_llava.train.nano.bank import (
     ClipGroup,
     Encode,
     TokenGroup,
@@ -40,15 +40,15 @@ from hour_llava.train.bank import (
     load_group,
     render_group,
 )
-from hour_llava.train.batches import Composer
-from hour_llava.train.drills import drill_timeline
-from hour_llava.train.foreign import foreign_frames
-from hour_llava.train.loop import Heads, LoopSettings, Stage, measure, train_on_features
-from hour_llava.train.scratch import start_from_scratch
-from hour_llava.train.splice import Scrapbook
-from hour_llava.train.team import Team
-from hour_llava.train.tokenizer import END, IMAGE, START, VIDEO, build_tokenizer
-from hour_llava.train.tower import (
+from hour_llava.train.nano.batches import Composer
+from hour_llava.train.nano.drills import drill_timeline
+from hour_llava.train.nano.foreign import foreign_frames
+from hour_llava.train.nano.loop import Heads, LoopSettings, Stage, measure, train_on_features
+from hour_llava.train.nano.scratch import start_from_scratch
+from hour_llava.train.nano.splice import Scrapbook
+from hour_llava.train.nano.team import Team
+from hour_llava.train.nano.tokenizer import END, IMAGE, START, VIDEO, build_tokenizer
+from hour_llava.train.nano.tower import (
     AttributeHeads,
     TowerSettings,
     has_unusual_pose,

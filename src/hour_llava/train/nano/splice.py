@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hour_llava.train.bank import TokenGroup
+from hour_llava.train.nano.bank import TokenGroup
 from hour_llava.world.timeline import (
     NEEDLES,
     SCENES,

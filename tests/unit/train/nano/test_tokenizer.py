@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from hour_llava.train.tokenizer import END, START, VIDEO, build_tokenizer
+from hour_llava.train.nano.tokenizer import END, START, VIDEO, build_tokenizer
 
 
 def test_known_texts_come_back_in_lower_case() -> None:

@@ -8,10 +8,10 @@ import torch
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_tokenizer
-from hour_llava.train.abstain import confidences
-from hour_llava.train.batches import IGNORED, Composer, attributes_of_tubes, draw_questions
-from hour_llava.train.foreign import foreign_frames
-from hour_llava.train.loop import (
+from hour_llava.train.nano.abstain import confidences
+from hour_llava.train.nano.batches import IGNORED, Composer, attributes_of_tubes, draw_questions
+from hour_llava.train.nano.foreign import foreign_frames
+from hour_llava.train.nano.loop import (
     Heads,
     LoopSettings,
     Stage,
@@ -19,9 +19,9 @@ from hour_llava.train.loop import (
     train_on_features,
     word_loss,
 )
-from hour_llava.train.scratch import start_from_scratch
-from hour_llava.train.team import Team
-from hour_llava.train.tower import ATTRIBUTE_SIZES, attribute_classes, multi_hot
+from hour_llava.train.nano.scratch import start_from_scratch
+from hour_llava.train.nano.team import Team
+from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, attribute_classes, multi_hot
 from hour_llava.world.timeline import attributes_per_second, make_timeline
 
 SETTINGS = NanoSettings(width=32, layers=1, tower_width=32, tower_layers=1)

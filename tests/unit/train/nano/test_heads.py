@@ -7,7 +7,7 @@ import torch
 
 from hour_llava.memory.memaug import MemAug
 from hour_llava.memory.plan import MemoryTokens
-from hour_llava.train.heads import AnswerHead, AttributeProbe, EvidenceObserver, evidence_loss
+from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver, evidence_loss
 
 
 def keys_that_prefer(frame: int, num_frames: int, strength: float) -> torch.Tensor:

@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase
 
 from hour_llava.memory.forgetting import count_kept_tokens
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
-from hour_llava.train.splice import VideoSample
-from hour_llava.train.tower import multi_hot
+from hour_llava.train.nano.splice import VideoSample
+from hour_llava.train.nano.tower import multi_hot
 from hour_llava.world.questions import ANSWERS, Question, ask
 from hour_llava.world.timeline import SCENES, SHAPES
 

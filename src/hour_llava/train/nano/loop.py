@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration, HourLlavaOutput
-from hour_llava.train.bank import TokenGroup
-from hour_llava.train.batches import IGNORED, Batch, Composer, draw_questions
-from hour_llava.train.heads import AnswerHead, AttributeProbe, EvidenceObserver
-from hour_llava.train.splice import VideoSample
-from hour_llava.train.team import Team
-from hour_llava.train.tower import ATTRIBUTE_SIZES, cosine_rate
+from hour_llava.train.nano.bank import TokenGroup
+from hour_llava.train.nano.batches import IGNORED, Batch, Composer, draw_questions
+from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver
+from hour_llava.train.nano.splice import VideoSample
+from hour_llava.train.nano.team import Team
+from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, cosine_rate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hour_llava.train.tower import attribute_classes
+from hour_llava.train.nano.tower import attribute_classes
 from hour_llava.world.render import Renderer, render_ticks
 from hour_llava.world.timeline import Timeline, attributes_per_second, make_timeline
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hour_llava.train.team import Team
+from hour_llava.train.nano.team import Team
 from hour_llava.world.timeline import CELLS, COLOURS, DIGITS, PATTERNS, SCENES, SHAPES
 
 ATTRIBUTE_SIZES: Mapping[str, int] = {

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hour_llava.recipes.nano import FAMILIES
-from hour_llava.train.bank import ClipGroup, TokenGroup
-from hour_llava.train.batches import draw_questions
-from hour_llava.train.splice import Scrapbook, VideoSample
-from hour_llava.train.tower import ATTRIBUTE_SIZES, attribute_classes
+from hour_llava.train.nano.bank import ClipGroup, TokenGroup
+from hour_llava.train.nano.batches import draw_questions
+from hour_llava.train.nano.splice import Scrapbook, VideoSample
+from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, attribute_classes
 from hour_llava.world.timeline import SHAPES, attributes_per_second
 
 COLUMNS = list(ATTRIBUTE_SIZES)

@@ -8,8 +8,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import hour_llava  # noqa: F401  (registers the Auto classes)
 from hour_llava.recipes.nano import FAMILIES, NanoSettings, Phase, make_tokenizer, train_nano
-from hour_llava.train.loop import LoopSettings, Stage
-from hour_llava.train.tower import TowerSettings
+from hour_llava.train.nano.loop import LoopSettings, Stage
+from hour_llava.train.nano.tower import TowerSettings
 from hour_llava.world.questions import ask
 from hour_llava.world.timeline import make_timeline
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
-from hour_llava.train.bank import TokenGroup
-from hour_llava.train.batches import IGNORED, Batch, Composer, draw_questions
+from hour_llava.train.nano.bank import TokenGroup
+from hour_llava.train.nano.batches import IGNORED, Batch, Composer, draw_questions
 from hour_llava.world.questions import Question
 
 

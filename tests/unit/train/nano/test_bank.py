@@ -6,15 +6,15 @@ import numpy as np
 import torch
 
 from hour_llava.model.video_processing_hour_llava import HourLlavaVideoProcessor
-from hour_llava.train.bank import (
+from hour_llava.train.nano.bank import (
     ClipGroup,
     encode_group,
     frames_and_classes,
     load_group,
     render_group,
 )
-from hour_llava.train.drills import drill_timeline
-from hour_llava.train.tower import ATTRIBUTE_SIZES, has_unusual_pose
+from hour_llava.train.nano.drills import drill_timeline
+from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, has_unusual_pose
 from hour_llava.world.timeline import CELLS
 
 GROUP = ClipGroup(seconds=14, num_clips=2, first_seed=5)
