@@ -98,6 +98,9 @@ TRAINING: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "Is it true that the video contains {a_shape}?",
             "Yes or no: is {a_shape} shown?",
             "I am looking for {a_shape}. Is one present?",
+            "At some point of the video, is there {a_shape}?",
+            "Is {a_shape} present anywhere in this video?",
+            "Does {a_shape} turn up at some point?",
         ),
         "order": (
             "Which appears first, the {a} or the {b}?",
@@ -110,6 +113,8 @@ TRAINING: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "Compare the {a} with the {b}: which one occurs at the earlier time?",
             "You meet both the {a} and the {b}. Which do you meet first?",
             "Which precedes the other, the {a} or the {b}?",
+            "Is it the {a} or the {b} that is seen first?",
+            "Which one comes into view earlier: the {a} or the {b}?",
         ),
         "when": (
             "In which eighth of the video does the {shape} first appear?",
@@ -134,6 +139,8 @@ TRAINING: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "Into what does the {scene} turn?",
             "When the {scene} has passed, which landscape replaces it?",
             "We travel on from the {scene}. What do we reach?",
+            "After the {scene}, which place do we see next?",
+            "The {scene} has passed. Where are we right after it?",
         ),
         "duration": (
             "How long is the {shape} visible?",
