@@ -12,6 +12,7 @@ HourLlavaError
 ├── QuestionError (ValueError)         empty, or longer than the model can read
 ├── TokenCountError (ValueError)       processor and model disagree; both numbers are named
 ├── DataError (ValueError)             a manifest, a sample or a features file that cannot be used
+├── ConfigError (ValueError)           settings of a training run that do not fit, or unknown ones
 ├── RecordError (ValueError)           a line of a dataset build that is no record of ours
 ├── BuildError (ValueError)            a build folder, its settings or its release are not usable
 ├── EndpointError (RuntimeError)       a model endpoint: wrong key, no model, no images, down
@@ -72,6 +73,10 @@ class ResourceError(HourLlavaError, RuntimeError):
 
 class DataError(HourLlavaError, ValueError):
     """Training data cannot be used: a manifest, a sample, or a file of features."""
+
+
+class ConfigError(HourLlavaError, ValueError):
+    """Settings of a training run do not fit each other, this machine, or the run they resume."""
 
 
 class RecordError(HourLlavaError, ValueError):
