@@ -7,6 +7,7 @@ cells, actions, who does what to whom) has to come from the labels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -173,7 +174,7 @@ def as_seen(truth: Timeline) -> Timeline:
 
 def scenes_of(scene: np.ndarray) -> Iterator[Scene]:
     cuts = [0, *(np.flatnonzero(np.diff(scene)) + 1).tolist(), len(scene)]
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         yield Scene(name=SCENES[int(scene[start])], start_seconds=start, end_seconds=end)
 
 
