@@ -65,7 +65,10 @@ class ExamVideo(Generic[Video]):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one question went; `is_near` says whether the peak is within 2 s of the evidence."""
+    """How one question went.
+
+    `is_near` says whether the peak is within 2 s of one of the `num_spans` spans of the evidence.
+    """
 
     video: str
     question_id: str
@@ -77,6 +80,7 @@ class Outcome:
     is_right: bool
     is_near: bool | None
     is_right_by_peak: bool | None
+    num_spans: int = 0
 
     @property
     def task(self) -> str:
@@ -108,7 +112,8 @@ class ExamResult:
 
     `tasks` has a score a task and format over all wordings; `accuracy` a score a family and format
     over all wordings, then over the seen and the unseen ones; `evidence` the share of peaks near
-    the truth (format "peak"); `when_by_peak` the accuracy of reading *when* off the peak's clock.
+    the truth (format "peak"), `single_evidence` that of questions with one span only;
+    `when_by_peak` the accuracy of reading *when* off the peak's clock.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -116,6 +121,7 @@ class ExamResult:
     evidence: tuple[Score, ...]
     when_by_peak: tuple[Score, ...]
     tasks: tuple[Score, ...] = ()
+    single_evidence: tuple[Score, ...] = ()
 
     def to_json(self) -> str:
         """Write all scores and outcomes as JSON text."""
@@ -195,6 +201,7 @@ def _judge(
         is_right=is_right(question, given.text),
         is_near=is_near(question, peak) if peak is not None and question.evidence else None,
         is_right_by_peak=by_peak,
+        num_spans=len(question.evidence),
     )
 
 
@@ -223,7 +230,9 @@ def add_up(outcomes: Sequence[Outcome], *, num_rounds: int = 1000, seed: int = 0
         accuracy += scores((mark for o, mark in right if not o.is_unseen), "seen")
         accuracy += scores((mark for o, mark in right if o.is_unseen), "unseen")
     tasks = scores(((o.video, o.task, *mark[2:]) for o, mark in right), "all")
-    near = [(o.video, o.family, "peak", o.is_near, 0.0) for o in outcomes if o.is_near is not None]
+    pointed = [o for o in outcomes if o.is_near is not None]
+    near = [(o.video, o.family, "peak", o.is_near is True, 0.0) for o in pointed]
+    single = [mark for o, mark in zip(pointed, near, strict=True) if o.num_spans == 1]
     clock = [
         (o.video, o.family, "peak", o.is_right_by_peak, 0.0)
         for o in outcomes
@@ -235,6 +244,7 @@ def add_up(outcomes: Sequence[Outcome], *, num_rounds: int = 1000, seed: int = 0
         evidence=scores(near, "all"),
         when_by_peak=tuple(s for s in scores(clock, "all") if s.family == "when"),
         tasks=tasks,
+        single_evidence=scores(single, "all"),
     )
 
 

@@ -209,3 +209,11 @@ def test_needles_of_an_hour_are_missed_by_sparse_frames():
     coverage = oracle_coverage(videos_of(10, seconds=3600), schemes)
     assert coverage["32"]["all"] < 0.1
     assert coverage["decayed"]["all"] < 0.6
+
+
+def test_the_peak_of_questions_with_one_piece_of_evidence_is_counted_by_itself():
+    result = exam(perfect, videos_of(4, seconds=180))
+    names = {s.family for s in result.single_evidence}
+    assert {"colour", "mean"} <= names
+    assert not {"order", "gap", "relation"} & names
+    assert {s.share for s in result.single_evidence} == {1.0}
