@@ -151,7 +151,7 @@ class BatchConfig:
     epochs: float = 1.0
     """times through the data"""
     max_steps: int | None = None
-    """stop after so many steps of the optimiser; the schedule ends there too"""
+    """steps of the optimiser, whatever the epochs; the schedule ends there too"""
 
 
 @dataclass(frozen=True, kw_only=True)
