@@ -1,0 +1,108 @@
+"""Settings are checked where they are made, and come back from JSON as they were."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from hour_llava.errors import ConfigError
+from hour_llava.recipes import RECIPES
+from hour_llava.train.config import (
+    BatchConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    differences,
+)
+
+CONFIG = TrainConfig(
+    name="x",
+    stage=3,
+    model=ModelConfig(start="somewhere"),
+    data=DataConfig(manifest=(Path("a.jsonl"), Path("b.jsonl")), weights=(1.0, 0.5)),
+    optim=OptimConfig(lr_memaug=1e-4),
+)
+
+
+@pytest.mark.parametrize("config", [CONFIG, *(r.config() for r in RECIPES.values())])
+def test_settings_come_back_from_json(config: TrainConfig) -> None:
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optim": {"lr_x": 1}}, "optim.lr_x: no such setting"),
+        ({"steps": 3}, "steps: no such setting"),
+    ],
+)
+def test_an_unknown_setting_is_named(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig.from_dict(CONFIG.as_dict() | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optim": OptimConfig()}, "nothing would be trained"),
+        ({"optim": OptimConfig(lr_memaug=-1)}, "--optim.lr-memaug -1: a rate is 0"),
+        ({"optim": OptimConfig(lr_memaug=float("nan"))}, "--optim.lr-memaug nan"),
+        ({"optim": OptimConfig(lr_memaug=1, warm_up=1.5)}, "--optim.warm-up 1.5"),
+        ({"batch": BatchConfig(global_batch_size=0)}, "--batch.global-batch-size 0"),
+        ({"batch": BatchConfig(global_batch_size=6, micro_batch_size=4)}, "6 is no multiple"),
+        ({"batch": BatchConfig(epochs=0)}, "--batch.epochs 0"),
+        ({"batch": BatchConfig(max_steps=0)}, "--batch.max-steps 0"),
+        ({"data": DataConfig(weights=(1.0,))}, "1 --data.weights for 0 --data.manifest"),
+        ({"data": DataConfig(workers=-1)}, "--data.workers -1"),
+    ],
+)
+def test_values_that_no_run_can_have_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(CONFIG, **change)
+
+
+def test_a_resumption_may_change_the_layout_of_the_work_and_not_what_is_learned() -> None:
+    saved = CONFIG.as_dict()
+    free = replace(
+        CONFIG,
+        hardware=replace(CONFIG.hardware, sharding="ddp", gradient_checkpointing=False),
+        watch=replace(CONFIG.watch, progress=False),
+        data=replace(CONFIG.data, workers=0, cache=Path("/tmp")),
+        batch=replace(CONFIG.batch, micro_batch_size=4),
+    )
+    assert differences(saved, free) == []
+    other = replace(CONFIG, seed=1, optim=replace(CONFIG.optim, lr_memaug=2e-4))
+    assert differences(saved, other) == ["optim.lr_memaug: 0.0001, now 0.0002", "seed: 0, now 1"]
+
+
+def test_every_field_is_documented() -> None:
+    source = Path(sys.modules[TrainConfig.__module__].__file__ or "").read_text()
+
+    def check(kind: Any) -> None:
+        hints = get_type_hints(kind)
+        for field in fields(kind):
+            hint = hints[field.name]
+            if is_dataclass(hint):
+                check(hint)
+                continue
+            behind = source.partition(f"class {kind.__name__}:")[2]
+            behind = behind.partition(f"\n    {field.name}: ")[2]
+            lines = behind.splitlines()[1:]
+            end = next(i for i, line in enumerate(lines) if line.startswith('    """'))
+            assert not any(line[4:5].isalpha() for line in lines[:end]), field.name
+
+    check(TrainConfig)
+
+
+def test_settings_and_recipes_are_light_to_import() -> None:
+    code = "import sys; from hour_llava.recipes import RECIPES; [r.config() for r in "
+    code += "RECIPES.values()]; print(*{'torch', 'transformers', 'av', 'tyro'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
