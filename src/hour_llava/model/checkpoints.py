@@ -130,12 +130,12 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: names what is missing, extra, of a wrong shape, or of another model.
     """
     folder = find_folder(name)
-    with _named(folder):
+    with naming_folder(folder):
         return _read_checkpoint(folder)
 
 
 @contextmanager
-def _named(folder: Path) -> Iterator[None]:
+def naming_folder(folder: Path) -> Iterator[None]:
     """Name the folder in whatever its broken files make the libraries raise."""
     try:
         yield
@@ -158,21 +158,21 @@ def _read_checkpoint(folder: Path) -> Checkpoint:
             f"{HourLlavaConfig.model_type!r} and {RELEASED_TYPE!r}"
         )
     entries = read_folder(folder)
-    tokenizer = _read_tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     if model_type == RELEASED_TYPE:
         config = config_from_released(values, folder, num_words=len(tokenizer))
         entries = {our_key(key): entry for key, entry in entries.items()}
         layout: Layout = "released"
     else:
         config, layout = HourLlavaConfig.from_dict(values), "hour-llava"
-    entries = _without_tied_head(folder, config, entries)
+    entries = without_tied_head(folder, config, entries)
     _check(folder, config, entries, layout)
     return Checkpoint(
         folder=folder, layout=layout, config=config, tokenizer=tokenizer, entries=entries
     )
 
 
-def _read_tokenizer(folder: Path) -> Any:
+def read_tokenizer(folder: Path) -> Any:
     """Read the tokenizer; transformers would make an empty one where its files are missing."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise CheckpointError(f"{folder} has no tokenizer.json: copy the tokenizer's files there")
@@ -184,7 +184,7 @@ def _read_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {reason}") from error
 
 
-def _without_tied_head(
+def without_tied_head(
     folder: Path, config: HourLlavaConfig, entries: dict[str, TensorEntry]
 ) -> dict[str, TensorEntry]:
     """Drop the copy of the embedding that some training runs write for a tied head."""
@@ -214,9 +214,9 @@ def _check(
     wanted = expected_shapes(config)
     name = released_key if layout == "released" else str
     faults = [
-        _listing("is missing", [name(key) for key in wanted.keys() - entries.keys()]),
-        _listing("has extra", [name(key) for key in entries.keys() - wanted.keys()]),
-        _listing(
+        listing("is missing", [name(key) for key in wanted.keys() - entries.keys()]),
+        listing("has extra", [name(key) for key in entries.keys() - wanted.keys()]),
+        listing(
             "has wrong shapes:",
             [
                 f"{name(key)} {entries[key].shape}, not {wanted[key]}"
@@ -232,7 +232,8 @@ def _check(
         )
 
 
-def _listing(what: str, names: list[str]) -> str:
+def listing(what: str, names: list[str]) -> str:
+    """Put the first few names behind `what`, and count the rest; nothing for no names."""
     if not names:
         return ""
     rest = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
@@ -260,12 +261,16 @@ def load_pretrained(
     found = read_checkpoint(name)
     wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     stored = DTYPES[found.entries["model.memory_maker.newline"].dtype]
-    weights = {key: _read_numbers(found, key).to(wanted or stored) for key in found.entries}
-    with _quiet():
+    name_of = released_key if found.layout == "released" else str
+    weights = {
+        key: read_numbers(entry, name=name_of(key)).to(wanted or stored)
+        for key, entry in found.entries.items()
+    }
+    with without_loading_bar():
         model = HourLlavaForConditionalGeneration.from_pretrained(
             None, config=found.config, state_dict=weights, dtype=wanted or stored
         )
-    with _named(found.folder):
+    with naming_folder(found.folder):
         if (found.folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(found.folder)
         processor = found.processor()
@@ -275,21 +280,20 @@ def load_pretrained(
     return model, processor
 
 
-def _read_numbers(found: Checkpoint, key: str) -> Tensor:
+def read_numbers(entry: TensorEntry, *, name: str) -> Tensor:
     """Read a tensor, and refuse one that a broken training run or a damaged file left behind."""
-    tensor = found.entries[key].read()
+    tensor = entry.read()
     ends = torch.stack(tensor.aminmax()) if tensor.numel() else tensor  # NaN wins both
     if not bool(ends.isfinite().all()):
-        name = released_key(key) if found.layout == "released" else key
         raise CheckpointError(
-            f"{found.folder} holds NaN or infinite numbers in {name}: whatever is asked, it could "
-            "not answer; copy it again, or take an earlier checkpoint"
+            f"{entry.path.parent} holds NaN or infinite numbers in {name}: whatever is asked, it "
+            "could not answer; copy it again, or take an earlier checkpoint"
         )
     return tensor
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_loading_bar() -> Iterator[None]:
     """Keep transformers' progress bar off stderr: it counts tensors already read."""
     was_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
