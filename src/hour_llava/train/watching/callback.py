@@ -1,0 +1,162 @@
+"""Watch: the Trainer's callback that times each step and makes a line of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hour_llava.train.watching.lines import Watcher
+from hour_llava.train.watching.measurement import Measurement, undisturbed
+
+_NAMED = "losses/"
+_FROM_THE_TRAINER = ("loss", "grad_norm", "samples", "tokens", "labels", "broken")
+
+
+class Watch(TrainerCallback):
+    """Measures on every process, tells watchers on the first.
+
+    The Trainer is asked to log each step (`logging_steps=1`). Of its logs are taken: loss,
+    grad_norm, and where given samples, tokens, labels, broken, and losses/NAME; rates
+    are read from the optimizer's groups, by their "name".
+
+    Args:
+        watchers: Told of every line.
+        measurements: Taken at their steps and behind the last.
+        samples_per_step: The global batch size.
+        facts: Of the run; its name among them.
+    """
+
+    def __init__(
+        self,
+        watchers: Sequence[Watcher],
+        measurements: Sequence[Measurement],
+        *,
+        samples_per_step: int,
+        facts: Mapping[str, Any],
+    ) -> None:
+        self._watchers, self._measurements = list(watchers), measurements
+        self._samples_per_step, self._facts = samples_per_step, facts
+        self._rates: dict[str, float] = {}
+        self._begun = self._free_since = self._data_seconds = self._seconds = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say what runs, and from which step on."""
+        if state.is_world_process_zero:
+            run = {"kind": "run", "step": state.global_step, "num_steps": state.max_steps}
+            run |= {"time": _now(), "ranks": args.world_size, **self._facts}
+            for watcher in self._watchers:
+                watcher.begin(run)
+        self._begun = self._free_since = time.perf_counter()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note how long the data were waited for: nothing else happens since a step's end."""
+        self._begun = self._free_since
+        self._data_seconds = time.perf_counter() - self._free_since
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Note the rates that this step takes, before the schedule moves on."""
+        self._rates = {
+            f"lr/{group.get('name', number)}": float(group["lr"])
+            for number, group in enumerate(kwargs["optimizer"].param_groups)
+        }
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note how long the step took, its data included."""
+        self._free_since = time.perf_counter()
+        self._seconds = self._free_since - self._begun
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        model: nn.Module | None = None,
+        **_: Any,
+    ) -> None:
+        """Make the step's line, then measure what is due."""
+        if not logs or "loss" not in logs:
+            return
+        line: dict[str, Any] = {"kind": "step", "step": state.global_step}
+        line["samples"] = state.global_step * self._samples_per_step
+        line |= {name: _number(logs[name]) for name in _FROM_THE_TRAINER if name in logs}
+        line |= {
+            f"loss/{name.removeprefix(_NAMED)}": _number(logs[name])
+            for name in logs
+            if name.startswith(_NAMED)
+        }
+        line |= self._rates
+        line |= {"seconds": self._seconds, "data_seconds": self._data_seconds}
+        line["memory_bytes"] = peak_memory_bytes()
+        self._tell(state, line)
+        if model is not None:
+            self._measure(state, model)
+        self._free_since = time.perf_counter()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock anew: writing a checkpoint is no waiting for data."""
+        self._free_since = time.perf_counter()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say why it ended."""
+        reason = "done" if state.global_step >= state.max_steps else "stopped"
+        self._tell(
+            state,
+            {"kind": "end", "step": state.global_step, "time": _now(), "reason": reason},
+        )
+
+    def close(self) -> None:
+        """Close all watchers."""
+        for watcher in self._watchers:
+            watcher.close()
+
+    def _measure(self, state: TrainerState, model: nn.Module) -> None:
+        is_last = state.global_step >= state.max_steps
+        for measurement in self._measurements:
+            if not measurement.is_due(state.global_step, is_last=is_last):
+                continue
+            begun = time.perf_counter()
+            with undisturbed(model):
+                numbers = measurement.measure(model)
+            line = {"kind": measurement.name, "step": state.global_step}
+            line |= {"seconds": time.perf_counter() - begun, **numbers}
+            self._tell(state, line)
+
+    def _tell(self, state: TrainerState, line: Mapping[str, Any]) -> None:
+        if state.is_world_process_zero:
+            for watcher in self._watchers:
+                watcher.take(line)
+
+
+def peak_memory_bytes() -> int:
+    """Give the accelerator's peak, or where there is none what the process holds."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    return psutil.Process().memory_info().rss
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

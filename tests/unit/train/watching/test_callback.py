@@ -1,0 +1,79 @@
+"""A Trainer's run, told step by step; measuring it changes nothing."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hour_llava.errors import ResourceError
+from hour_llava.train.watching import Measurement
+from hour_llava.train.watching.log import read_log
+
+
+def lines(tmp_path: Path, kind: str = "step") -> list[dict[str, Any]]:
+    return [line for line in read_log(tmp_path / "out" / "log.jsonl") if line["kind"] == kind]
+
+
+def test_every_step_has_one_line_with_all_its_numbers(run: Any, tmp_path: Path) -> None:
+    run()
+    (begin,), steps, (end,) = (lines(tmp_path, kind) for kind in ("run", "step", "end"))
+    assert (begin["step"], begin["num_steps"], begin["name"], begin["seed"]) == (0, 20, "toy", 0)
+    assert [line["step"] for line in steps] == list(range(1, 21))
+    assert steps[4]["samples"] == 20
+    assert steps[4]["loss/words"] == steps[4]["loss"] / 2
+    assert steps[0]["lr/projector"] == 0.001  # of this step, not of the next
+    assert steps[0]["lr/memaug"] == 0.01
+    assert all(0 <= s["data_seconds"] <= s["seconds"] and s["grad_norm"] > 0 for s in steps)
+    assert steps[0]["tokens"] == 24
+    assert steps[0]["memory_bytes"] > 1e6
+    assert end["reason"] == "done"
+    assert (tmp_path / "out" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_resumed_run_says_no_step_twice_and_the_same_as_one_that_was_never_stopped(
+    run: Any, tmp_path: Path
+) -> None:
+    run()
+    whole = [(line["step"], line["loss"], line["grad_norm"]) for line in lines(tmp_path)]
+    log = tmp_path / "out" / "log.jsonl"
+    with log.open("a") as file:
+        file.write('{"kind": "step", "step": 21, "lo')  # torn by a kill
+    run(resume=tmp_path / "checkpoints" / "checkpoint-10")
+    assert [(line["step"], line["loss"], line["grad_norm"]) for line in lines(tmp_path)] == whole
+    assert [line["step"] for line in lines(tmp_path, "run")] == [0, 10]
+    assert [line["step"] for line in lines(tmp_path, "end")] == [20]
+
+
+def test_measurements_come_at_their_steps_and_at_the_end_and_disturb_nothing(
+    run: Any, tmp_path: Path
+) -> None:
+    plain = run().state_dict()
+    seen: list[bool] = []
+
+    def measure(model: torch.nn.Module) -> dict[str, float]:
+        seen.append(model.training or torch.is_grad_enabled())
+        torch.rand(3), np.random.rand(3), random.random()
+        return {"open": 0.5, "open/colour": 1.0}
+
+    exam = Measurement(name="exam", every_steps=8, measure=measure)
+    last = Measurement(name="validation", every_steps=0, measure=lambda _: {"loss": 2.0})
+    measured = run(measurements=[exam, last]).state_dict()
+    assert [line["step"] for line in lines(tmp_path, "exam")] == [8, 16, 20]
+    assert lines(tmp_path, "exam")[0]["open/colour"] == 1.0
+    assert [line["step"] for line in lines(tmp_path, "validation")] == [20]
+    assert not any(seen)
+    assert all(torch.equal(plain[name], measured[name]) for name in plain)
+
+
+def test_a_full_disk_ends_the_run_with_one_clear_line(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(ResourceError, match=r"log\.jsonl cannot be written \(No space left"):
+        run(steps=2)
