@@ -17,6 +17,7 @@ HourLlavaError
 ├── BuildError (ValueError)            a build folder, its settings or its release are not usable
 ├── EndpointError (RuntimeError)       a model endpoint: wrong key, no model, no images, down
 ├── BudgetError (RuntimeError)         --max-usd, --max-calls or --max-tokens is spent
+├── TrainingError (RuntimeError)       a run that cannot go on: its loss is no number
 └── ResourceError (RuntimeError)       disk full, out of memory, a budget too small
 """
 
@@ -93,3 +94,7 @@ class EndpointError(HourLlavaError, RuntimeError):
 
 class BudgetError(HourLlavaError, RuntimeError):
     """What may be spent is spent; the message names the limit and the sum."""
+
+
+class TrainingError(HourLlavaError, RuntimeError):
+    """A training run cannot go on; the message names the step and the samples."""

@@ -29,6 +29,7 @@ from hour_llava.memory.forgetting import keyframes, question_guided_frames
 from hour_llava.memory.memaug import MemAug
 from hour_llava.memory.plan import MemoryTokens, Observer
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.model.loss import chunked_cross_entropy, cross_entropy
 from hour_llava.model.memories import (
     AnyVideoMemory,
     ChunkedVideoMemory,
@@ -470,9 +471,7 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         """Make the memory that MemAug reads; see `HourLlavaModel.project_memory`."""
         return self.model.project_memory(features, **options)
 
-    def augment(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any
-    ) -> Augmented:
+    def augment(self, input_ids: Tensor, attention_mask: Any = None, **inputs: Any) -> Augmented:
         """Run forgetting and MemAug alone; see `HourLlavaModel.augment`."""
         return self.model.augment(input_ids, attention_mask, **inputs)
 
@@ -500,6 +499,7 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
         observer: Observer | None = None,
         output_evidence: bool = False,
         labels: Tensor | None = None,
+        loss_chunk_size: int | None = None,
         logits_to_keep: int | Tensor = 0,
         use_cache: bool | None = None,
         **kwargs: Any,
@@ -524,13 +524,14 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
             observer: sees rotated queries and keys of every cross-attention.
             output_evidence: also return each row's reading per frame.
             labels: (B, L), -100 where nothing is learned.
+            loss_chunk_size: make the loss without logits, from so many positions at a time.
             logits_to_keep: logits of the last n positions (0: all), of these indices, or (B, n).
 
         Raises:
             TokenCountError: placeholders and kept tokens differ; both numbers are named.
         """
         given = locals()
-        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        num_items = kwargs.pop("num_items_in_batch", None)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -545,15 +546,14 @@ class HourLlavaForConditionalGeneration(HourLlavaPreTrainedModel, GenerationMixi
             **{name: given[name] for name in Pictures.names()},
             **kwargs,
         )
-        outputs.logits = self.lm_head(kept_states(outputs.last_hidden_state, logits_to_keep))
-        outputs.last_hidden_state = None
+        hidden_BLD, outputs.last_hidden_state = outputs.last_hidden_state, None
+        if labels is not None and loss_chunk_size:
+            in_chunks = partial(chunked_cross_entropy, chunk_size=loss_chunk_size)
+            outputs.loss = in_chunks(self.lm_head, hidden_BLD, labels, num_items=num_items)
+            return outputs
+        outputs.logits = self.lm_head(kept_states(hidden_BLD, logits_to_keep))
         if labels is not None:
-            outputs.loss = self.loss_function(
-                logits=outputs.logits,
-                labels=labels,
-                vocab_size=self.config.text_config.vocab_size,
-                num_items_in_batch=num_items_in_batch,
-            )
+            outputs.loss = cross_entropy(outputs.logits, labels, num_items=num_items)
         return outputs
 
     def prepare_inputs_for_generation(

@@ -1,0 +1,48 @@
+"""SIGTERM and SIGINT as a wish: save, then end.
+
+The second Ctrl-C ends at once. Only the main thread may set handlers; elsewhere signals do what
+they always do.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Wish:
+    """Whether someone wants the run to end."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if self.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.received = number
+
+
+@contextmanager
+def wishing() -> Iterator[Wish]:
+    """Take SIGTERM and SIGINT for wishes, for as long as this runs."""
+    wish = Wish()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    before = {number: signal.signal(number, wish) for number in EXIT_CODES}
+    try:
+        yield wish
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_to_parent(_: int) -> None:
+    """Let a data worker end on SIGTERM, and leave Ctrl-C to the process that trains."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,495 @@
+"""The trainer: transformers' loop, with our data, optimiser, loss, checkpoints and stops.
+
+It knows no configuration and no model of ours by name: it trains a module whose `forward(**batch)`
+gives an output with `.loss`. What it adds to transformers' Trainer:
+
+* data come from a `Material`, which deals them to the ranks itself and goes on where a run stood;
+* a learning rate a part; the loss is the mean over all labelled words of a step, of all
+  micro-batches and ranks, so that accumulation changes nothing;
+* checkpoints that are whole or absent, and from which a run goes on to the last bit;
+* all ranks stop together: on data that cannot be read, on a loss that is no number (the samples
+  are named), and, after saving, on SIGTERM and Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from hour_llava.data.collate import BrokenBudget
+from hour_llava.errors import CheckpointError, DataError, HourLlavaError, TrainingError
+from hour_llava.model.loss import num_labelled
+from hour_llava.train import checkpoint as checkpoints
+from hour_llava.train.distributed import (
+    gathered,
+    is_sharded,
+    leave_sharded_models_alone,
+    num_processes,
+)
+from hour_llava.train.material import Material
+from hour_llava.train.parts import parameter_groups
+from hour_llava.train.shared_state import load_state, save_state
+from hour_llava.train.signals import Wish, leave_to_parent, wishing
+
+NAMED = 8  # of the samples of a bad step, so many are told
+
+
+@dataclass(kw_only=True)
+class StepFacts:
+    """What is known of the step that is being made; counts are of all ranks.
+
+    Args:
+        sample_ids: This rank's, one list a micro-batch.
+        losses: This rank's, one a micro-batch, as they are added to the step's.
+        named: What the module calls `losses`, summed over this rank's micro-batches.
+        num_labels: Words that are learned.
+        num_tokens: Without padding.
+        broken: Samples that were replaced in this step, and why.
+        rates: Each part's learning rate in this step.
+        data_seconds: For which this rank waited for data.
+    """
+
+    sample_ids: list[list[str]] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+    named: dict[str, Tensor] = field(default_factory=dict)
+    num_labels: int = 0
+    num_tokens: int = 0
+    broken: list[str] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=dict)
+    data_seconds: float = 0.0
+
+
+class HourLlavaTrainer(Trainer):
+    """Trains a module on a material.
+
+    Args:
+        model: Frozen where it is to be frozen (`parts.freeze`), sharded where it is to be sharded
+            (`distributed.prepare`). Its forward pass gives an output with `.loss`, and, if it
+            likes, `.losses`, named tensors for the log. If its loss is a mean over the batch
+            rather than over the words of the whole step, it says `accepts_loss_kwargs = False`.
+        material: What it is trained on.
+        out: The run's folder; checkpoints lie in `out/checkpoints`.
+        learning_rates: Of each part; 0 where it is frozen.
+        schedule: "cosine", "linear", "constant".
+        warm_up: Share of the steps; from 1 on their number.
+        weight_decay: Of matrices.
+        max_grad_norm: Longer gradients are shortened; 0: never.
+        precision: "bf16" computes in bfloat16; weights and optimiser stay as they are.
+        gradient_checkpointing: Keep one state a layer and compute the rest again.
+        loss_chunk_size: See `HourLlavaForConditionalGeneration.forward`.
+        save_every_steps: And at the end; None: at the end alone.
+        keep_last: Checkpoints that are kept.
+        workers: Processes that read data.
+        broken_allowed: Samples that may be replaced.
+        device: "cpu", "cuda", ..; None: the best there is.
+        callbacks: Those who watch. Each step's logs have loss, grad_norm, learning_rate,
+            lr/PART, loss/NAME, samples, tokens, labels, data_seconds, broken.
+        identity: Written into checkpoints: what a run must share to go on from them.
+        arguments: More of transformers' TrainingArguments.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        material: Material,
+        *,
+        out: Path,
+        learning_rates: Mapping[str, float],
+        schedule: str = "cosine",
+        warm_up: float = 0.03,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 1.0,
+        precision: str = "fp32",
+        gradient_checkpointing: bool = False,
+        loss_chunk_size: int | None = None,
+        compile: bool = False,
+        save_every_steps: int | None = None,
+        keep_last: int = 2,
+        workers: int = 0,
+        broken_allowed: int = 0,
+        seed: int = 0,
+        device: str | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        identity: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.material = material
+        self.learning_rates = learning_rates
+        self.optimizer_options: dict[str, Any] = {"betas": betas, "eps": eps}
+        self.weight_decay = weight_decay
+        self.keep_last, self.workers = keep_last, workers
+        self.identity = identity or {}
+        self.budget = BrokenBudget(broken_allowed)
+        self.step_facts = StepFacts()
+        self.checkpoint_root = out / "checkpoints"
+        self._resumed: Path | None = None
+        self._saved_step = -1
+        self._wish = Wish()
+        self._is_stopping = False
+        if gradient_checkpointing:
+            checkpoint_activations(model)
+        super().__init__(
+            model=model,
+            args=training_arguments(
+                out=out,
+                num_steps=material.num_steps,
+                accumulation_steps=material.sampler.accumulation_steps,
+                schedule=schedule,
+                warm_up=warm_up,
+                max_grad_norm=max_grad_norm,
+                autocast=precision == "bf16" and not is_sharded(model),
+                save_every_steps=save_every_steps,
+                seed=seed,
+                device=device,
+                more={"torch_compile": compile, **(arguments or {})},
+            ),
+            callbacks=[_StopsInTime(self), *callbacks],
+        )
+        self.remove_callback(PrinterCallback)
+        self._own_options = _accepted(model, use_cache=False, loss_chunk_size=loss_chunk_size)
+
+    def train(self, resume: Path | None = None, **_: Any) -> int | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Train to the end, or until a signal comes.
+
+        Args:
+            resume: A checkpoint to go on from.
+
+        Returns:
+            The number of the signal that ended it, after saving; None: it came to its end.
+
+        Raises:
+            TrainingError: A loss or gradient is no number; the samples are named.
+            DataError: Data cannot be read, or more samples are broken than allowed.
+            CheckpointError: The checkpoint is of another run.
+            ResourceError: A checkpoint could not be written.
+        """
+        self._resumed = resume
+        with wishing() as self._wish:
+            super().train(resume_from_checkpoint=None if resume is None else str(resume))
+        return self._wish.received if self._is_stopping else None
+
+    # What transformers calls, in the order in which it does.
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        leave_sharded_models_alone(self.accelerator)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load nothing yet: weights come with the optimiser, when both are where they will be."""
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        sampler = self.material.sampler
+        if self._resumed is not None:
+            facts = checkpoints.read_facts(self._resumed)
+            sampler.load_state_dict(dict(facts.sampler))
+            self.budget.num_broken = facts.num_broken
+        else:
+            sampler.seek(0)
+        steps = self.material.num_steps * sampler.accumulation_steps
+        return _WholeRun(
+            self.material.dataset,
+            num_micro_batches=steps,
+            batch_sampler=sampler,
+            collate_fn=self.material.collate,
+            num_workers=self.workers,
+            worker_init_fn=leave_to_parent,
+            pin_memory=torch.cuda.is_available() and not self.args.use_cpu,
+            generator=torch.Generator().manual_seed(self.args.seed),
+        )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            groups = parameter_groups(
+                self.model if model is None else model,
+                self.learning_rates,
+                weight_decay=self.weight_decay,
+            )
+            self.optimizer = torch.optim.AdamW(groups, fused=True, **self.optimizer_options)
+        return self.optimizer
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        folder = Path(checkpoint)
+        load_state(folder / checkpoints.WEIGHTS, self.model, self.optimizer)
+        try:
+            scheduler = torch.load(folder / checkpoints.SCHEDULER, weights_only=True)
+        except (OSError, RuntimeError, EOFError) as error:
+            raise CheckpointError(
+                f"{folder}: its schedule cannot be read; resume from an earlier checkpoint"
+            ) from error
+        self.lr_scheduler.load_state_dict(scheduler)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Set random numbers as they were; on a rank that was not there they begin anew."""
+        if checkpoint is not None:
+            path = checkpoints.random_file(Path(checkpoint))
+            if path.is_file():
+                checkpoints.restore_random_state(torch.load(path, weights_only=True))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """Fetch a step's micro-batches, and agree with the other ranks on what to do with them."""
+        started = time.perf_counter()
+        facts = self.step_facts = StepFacts(rates=self._rates())
+        fault, batches = _fetched(epoch_iterator, num_batches)
+        broken = [note for batch in batches for note in batch.pop("broken", ())]
+        for batch in batches:
+            facts.sample_ids.append(list(batch.pop("sample_ids", ())))
+        counts = [_counts(batch) for batch in batches]
+        facts.data_seconds = time.perf_counter() - started
+        heard = gathered((fault, broken, self._wish.received is not None, counts))
+        for other, _, _, _ in heard:
+            if other is not None:
+                raise DataError(other)
+        facts.broken = [note for _, notes, _, _ in heard for note in notes]
+        facts.num_labels = sum(n for *_, counted in heard for n, _ in counted)
+        facts.num_tokens = sum(n for *_, counted in heard for _, n in counted)
+        self.budget.add(facts.broken)
+        self._is_stopping = any(wished for _, _, wished, _ in heard)
+        return batches, max(1, facts.num_labels)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Run the module; its loss is a share of the step's, or a mean of this batch."""
+        options = dict(self._own_options)
+        if self.model_accepts_loss_kwargs:
+            options["num_items_in_batch"] = num_items_in_batch
+        outputs = model(**inputs, **options)
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs.loss
+        facts = self.step_facts
+        facts.losses.append(loss.detach())
+        for name, value in (getattr(outputs, "losses", None) or {}).items():
+            facts.named[name] = facts.named.get(name, 0.0) + value.detach()
+        if self.model_accepts_loss_kwargs:
+            loss = loss * self.accelerator.num_processes  # ranks' gradients are averaged
+        return (loss, outputs) if return_outputs else loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self._require_finite(norm)
+        return norm
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Hand a step's numbers to those who watch; nothing is kept."""
+        if "loss" in logs:
+            facts, step = self.step_facts, self.state.global_step
+            count = max(1, len(facts.losses))
+            logs["samples"] = step * self.material.global_batch_size
+            logs["tokens"], logs["labels"] = facts.num_tokens, facts.num_labels
+            logs["data_seconds"] = facts.data_seconds
+            logs["broken"] = self.budget.num_broken
+            if facts.broken:
+                logs["broken_samples"] = facts.broken
+            logs |= {f"lr/{part}": rate for part, rate in facts.rates.items()}
+            logs |= {f"loss/{name}": float(v) / count for name, v in facts.named.items()}
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
+        step = self.state.global_step
+        if step == self._saved_step:
+            return
+        sampler = self.material.sampler
+        sampler.seek(step * self.material.global_batch_size)
+        facts = checkpoints.CheckpointFacts(
+            step=step,
+            sampler=sampler.state_dict(),
+            num_broken=self.budget.num_broken,
+            num_ranks=num_processes(),
+            identity=self.identity,
+        )
+        checkpoints.write_checkpoint(
+            self.checkpoint_root,
+            facts,
+            self._write_checkpoint,
+            keep_last=self.keep_last,
+            num_bytes=checkpoints.state_bytes(self.model),
+        )
+        self._saved_step = step
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        assert self.optimizer is not None and self.lr_scheduler is not None
+        save_state(folder / checkpoints.WEIGHTS, self.model, self.optimizer)
+        torch.save(checkpoints.random_state(), checkpoints.random_file(folder))
+        if self.is_world_process_zero():
+            torch.save(self.lr_scheduler.state_dict(), folder / checkpoints.SCHEDULER)
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Count nothing: transformers' rule of thumb knows no MemAug, and costs time."""
+        return 0
+
+    def store_flos(self) -> None:
+        """Do nothing; see `floating_point_ops`."""
+
+    # Our own.
+
+    def _rates(self) -> dict[str, float]:
+        assert self.optimizer is not None
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
+    def _require_finite(self, norm: Tensor | float) -> None:
+        """Stop where a gradient is no number; every rank has the same norm, and so stops.
+
+        Raises:
+            TrainingError: Names the samples whose loss it is, or all of the step.
+        """
+        if bool(torch.isfinite(torch.as_tensor(norm))):
+            return
+        facts = self.step_facts
+        losses = [float(loss) for loss in facts.losses]
+        bad = [not bool(torch.isfinite(loss)) for loss in facts.losses]
+        found = gathered(list(zip(bad, losses, facts.sample_ids, strict=True)))
+        batches = [batch for ranks in found for batch in ranks]
+        guilty = [batch for batch in batches if batch[0]]
+        names = [str(name) for batch in guilty or batches for name in batch[2]]
+        told = ", ".join(names[:NAMED]) or "this step's"
+        told += f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        what = f"the loss is {guilty[0][1]}" if guilty else "the gradient is no number"
+        last = checkpoints.last_checkpoint(self.checkpoint_root)
+        raise TrainingError(
+            f"step {self.state.global_step + 1}: {what}, in samples {told}; nothing of this step "
+            f"was learned, the last checkpoint is {last or 'none'}: look at these samples with "
+            "`hour-llava data check`, or lower the learning rate"
+        )
+
+    @property
+    def stop_is_wished(self) -> bool:
+        """Say whether the run ends behind this step; all ranks say the same."""
+        if num_processes() == 1 and self._wish.received is not None:
+            self._is_stopping = True
+        return self._is_stopping
+
+
+class _StopsInTime(TrainerCallback):
+    """Saves and ends when a signal came; keeps `epoch` true in a run that was resumed."""
+
+    def __init__(self, trainer: HourLlavaTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        state.epoch = state.global_step / state.max_steps
+        if self.trainer.stop_is_wished:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class _WholeRun(DataLoader[Any]):
+    """Loads what is left of a run, and is as long as the whole: the loop counts steps by it."""
+
+    def __init__(self, dataset: Any, *, num_micro_batches: int, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.num_micro_batches = num_micro_batches
+
+    def __len__(self) -> int:
+        return self.num_micro_batches
+
+
+def training_arguments(
+    *,
+    out: Path,
+    num_steps: int,
+    accumulation_steps: int,
+    schedule: str,
+    warm_up: float,
+    max_grad_norm: float,
+    autocast: bool,
+    save_every_steps: int | None,
+    seed: int,
+    device: str | None,
+    more: Mapping[str, Any],
+) -> TrainingArguments:
+    """Say it in transformers' words; see `HourLlavaTrainer`."""
+    on_cpu = device == "cpu"
+    settings: dict[str, Any] = {
+        "output_dir": str(out),
+        "max_steps": num_steps,
+        "gradient_accumulation_steps": accumulation_steps,
+        "lr_scheduler_type": schedule if schedule != "constant" else "constant_with_warmup",
+        "warmup_steps": warm_up,
+        "max_grad_norm": max_grad_norm or float("inf"),
+        "bf16": autocast,
+        "seed": seed,
+        "use_cpu": on_cpu,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": save_every_steps or num_steps,
+        "ignore_data_skip": True,  # our sampler goes on by itself
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+    if on_cpu and num_processes() > 1:
+        settings["ddp_backend"] = "gloo"
+    arguments = TrainingArguments(**settings | dict(more))
+    if arguments.n_gpu > 1:  # one process is one GPU: torchrun starts more
+        arguments._n_gpu = 1
+    return arguments
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Let every transformers model within a module keep one state a layer."""
+    for module in model.modules():
+        if not getattr(module, "supports_gradient_checkpointing", False):
+            continue
+        enable = getattr(module, "activation_checkpointing_enable", None)
+        if enable is not None:
+            enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            module.gradient_checkpointing_enable({"use_reentrant": False})  # pyright: ignore
+        return
+
+
+def _accepted(model: nn.Module, **options: Any) -> dict[str, Any]:
+    """Keep the options that a module's forward pass knows by name."""
+    known = inspect.signature(model.forward).parameters
+    return {name: value for name, value in options.items() if name in known and value is not None}
+
+
+def _fetched(batches: Iterator[Any], count: int) -> tuple[str | None, list[dict[str, Any]]]:
+    """Fetch batches: what went wrong, and what came."""
+    found: list[dict[str, Any]] = []
+    try:
+        for _ in range(count):
+            found.append(dict(next(batches)))
+    except StopIteration:
+        return f"the data ended {count - len(found)} micro-batches before the step did", found
+    except (HourLlavaError, OSError) as error:
+        last = str(error).strip().splitlines()[-1]  # a data worker's comes with a traceback
+        return last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: "), found
+    return None, found
+
+
+def _counts(batch: Mapping[str, Any]) -> tuple[int, int]:
+    """Count a batch's learned words, and its tokens without padding."""
+    labels, mask = batch.get("labels"), batch.get("attention_mask")
+    ids = batch.get("input_ids")
+    tokens = mask.sum() if isinstance(mask, Tensor) else 0 if ids is None else ids.numel()
+    return (num_labelled(labels) if isinstance(labels, Tensor) and labels.dim() == 2 else 0), int(
+        tokens
+    )
