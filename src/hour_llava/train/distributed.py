@@ -1,0 +1,211 @@
+"""One model on one or many processes: the same computation, and checkpoints that fit any number.
+
+    none    one process
+    ddp     every process has the whole model, gradients are averaged
+    fsdp2   every process has a share of every weight; layers are gathered when they run
+
+We shard before the Trainer sees the model: accelerate honours FSDP on GPUs alone and silently makes
+DDP of it on a CPU, where the tests run. What is sharded together ("unit") is one decoder layer or
+one MemAug block: modules that every process calls equally often. All else, the vision tower and the
+head too, belongs to the root, gathered once a forward: a process whose batch has no picture never
+calls the tower, and a unit that one process alone gathers is a hang.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from hour_llava.errors import ConfigError
+
+Sharding = Literal["none", "ddp", "fsdp2"]
+Precision = Literal["bf16", "fp32"]
+
+UNITS = ("Qwen2DecoderLayer", "MemAugLayer")
+"""Classes whose modules are sharded one by one; each runs once a forward, whatever the batch."""
+RARELY_CALLED = "vision_tower"
+ALWAYS_CALLED = "language_model"
+
+
+def num_processes() -> int:
+    """Count the processes of this run: torchrun's, else 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Number this process among all: torchrun's, else 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def choose_sharding(
+    wanted: Literal["auto", "none", "ddp", "fsdp2"], *, world_size: int, device: str
+) -> Sharding:
+    """Decide how the model lies on the processes.
+
+    Args:
+        wanted: The configuration's; auto: none on one process, fsdp2 on GPUs, ddp on CPU processes.
+        world_size: Number of processes.
+        device: cpu, cuda, ..
+
+    Raises:
+        ConfigError: none on several processes: each would train a model of its own.
+    """
+    if wanted == "auto":
+        return "none" if world_size == 1 else "ddp" if device == "cpu" else "fsdp2"
+    if wanted == "none" and world_size > 1:
+        raise ConfigError(
+            f"--hardware.sharding none on {world_size} processes: each would train a model of its "
+            "own; take ddp or fsdp2, or start one process"
+        )
+    return "none" if wanted == "ddp" and world_size == 1 else wanted
+
+
+def prepare(model: nn.Module, *, sharding: Sharding, precision: Precision, device: str) -> None:
+    """Make a model ready to be trained on all processes, in place; before any optimiser.
+
+    Frozen parts must be frozen by now, and weights be float32 and the same on every process.
+
+    Args:
+        model: What the Trainer gets; units are found in it by class.
+        sharding: What `choose_sharding` decided.
+        precision: bf16 under fsdp2: layers are gathered and run in bfloat16, gradients are summed
+            in float32, and the optimiser's weights stay float32. Otherwise the Trainer's autocast
+            is in charge.
+        device: cpu, cuda, ..: where the shares lie.
+    """
+    keep_tower_in_graph(model)
+    if sharding == "fsdp2":
+        shard(model, precision=precision, device=device)
+
+
+def shard(model: nn.Module, *, precision: Precision, device: str) -> None:
+    """Divide a model's weights between the processes (FSDP2), in place.
+
+    Raises:
+        ConfigError: the model has no layer of the kinds that are sharded one by one.
+    """
+    if not dist.is_initialized():  # one process: the same arithmetic as on many
+        backend = "nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)  # times of frames stay exact
+    if precision == "bf16":
+        _store_frozen_as_bf16(model)
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+    mesh = init_device_mesh(device, (dist.get_world_size(),), mesh_dim_names=("data",))
+    units = [module for module in model.modules() if type(module).__name__ in UNITS]
+    if not units:
+        raise ConfigError(f"fsdp2 found none of {', '.join(UNITS)} in {type(model).__name__}")
+    for unit in units:
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    whole = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
+    assert not whole, f"not sharded: {whole}"
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Say whether `shard` was here."""
+    return isinstance(model, FSDPModule)
+
+
+def leave_sharded_models_alone(accelerator: Any) -> None:
+    """Keep accelerate from wrapping a sharded model in DDP; other models it prepares as ever.
+
+    Args:
+        accelerator: The Trainer's, as soon as it is made.
+    """
+    prepare_model = accelerator.prepare_model
+
+    def prepare_unsharded(given: nn.Module, *args: Any, **options: Any) -> nn.Module:
+        return given if is_sharded(given) else prepare_model(given, *args, **options)
+
+    accelerator.prepare_model = prepare_unsharded
+
+
+def keep_tower_in_graph(model: nn.Module) -> None:
+    """Give a trained vision tower a gradient (of zeros) also where a batch has no pictures.
+
+    Processes average gradients together: one that has none of a weight would be waited for, for
+    ever, or worse. On one process too, for AdamW passes over a weight that has none. MemAug and the projector need no such help: an idle memory runs through them.
+    """
+    tower, language_model = _submodule(model, RARELY_CALLED), _submodule(model, ALWAYS_CALLED)
+    if tower is None or language_model is None:
+        return
+
+    def join(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        trained = [weight for weight in tower.parameters() if weight.requires_grad]
+        embeds = kwargs.get("inputs_embeds")
+        if trained and embeds is not None and torch.is_grad_enabled():
+            kwargs = kwargs | {"inputs_embeds": _WithZeroGradients.apply(embeds, *trained)}
+        return args, kwargs
+
+    language_model.register_forward_pre_hook(join, with_kwargs=True)
+
+
+class _WithZeroGradients(torch.autograd.Function):
+    """Pass a tensor through, and give zeros as the gradient of all others."""
+
+    @staticmethod
+    def forward(ctx: Any, passed: Tensor, *others: Tensor) -> Tensor:
+        ctx.others = [(other.shape, other.dtype, other.device) for other in others]
+        return passed.view_as(passed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        zeros = (
+            torch.zeros((), dtype=dtype, device=device).expand(shape)
+            for shape, dtype, device in ctx.others
+        )
+        return gradients[0], *zeros
+
+
+def any_process(flag: bool) -> bool:
+    """Say whether any process says so: a signal reaches one, and all must act on it together."""
+    return any(gathered(flag))
+
+
+def gathered(value: Any) -> list[Any]:
+    """Give every process's value to all, in the order of ranks."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.barrier()
+
+
+def finish() -> None:
+    """Leave the group of processes; for the end of a run."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+    found: Iterator[nn.Module] = (
+        module for path, module in model.named_modules() if path.rpartition(".")[2] == name
+    )
+    return next(found, None)
+
+
+def _store_frozen_as_bf16(model: nn.Module) -> None:
+    """Halve what frozen weights take, where it loses nothing: released ones are bfloat16."""
+    for weight in model.parameters():
+        if weight.requires_grad or weight.dtype != torch.float32:
+            continue
+        rounded = weight.detach().bfloat16()
+        if torch.equal(rounded.float(), weight.detach()):
+            weight.data = rounded
