@@ -135,7 +135,9 @@ def keep_tower_in_graph(model: nn.Module) -> None:
     """Give a trained vision tower a gradient (of zeros) also where a batch has no pictures.
 
     Processes average gradients together: one that has none of a weight would be waited for, for
-    ever, or worse. On one process too, for AdamW passes over a weight that has none. MemAug and the projector need no such help: an idle memory runs through them.
+    ever, or worse. On one process too, where AdamW passes over a weight without a gradient, and
+    would learn something else. MemAug and the projector need no help: an idle memory runs through
+    them.
     """
     tower, language_model = _submodule(model, RARELY_CALLED), _submodule(model, ALWAYS_CALLED)
     if tower is None or language_model is None:
