@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BLOCK_SCORES = 2**20
+"""Scores weighed at a time: few enough to stay in a processor's cache."""
+
 
 @dataclass(kw_only=True)
 class EvidenceMass:
@@ -63,13 +66,21 @@ class LayerReading:
         tail = -(lead + k_BMKE.shape[1]) % P
         masses: list[Tensor] = []
         lses: list[Tensor] = []
+        block = max(1, BLOCK_SCORES // k_BMKE.shape[1])
         for q_GNE, k_mE in zip(q_BKGNE[0], k_BMKE[0].unbind(1), strict=True):
             q_rE = q_GNE[:, self.rows_R].flatten(0, 1).float() / math.sqrt(q_GNE.shape[-1])
-            scores = q_rE @ k_mE.float().T
-            lses.append(scores.logsumexp(-1))
-            weight = scores.sub_(lses[-1][:, None]).exp_()
-            masses.append(F.pad(weight, (lead, tail)).unflatten(-1, (-1, P)).sum(-1))
-        self.chunks.append((offset // P, torch.stack(masses), torch.stack(lses)))
+            keys_Em = k_mE.float().T
+            for rows_rE in q_rE.split(block):
+                scores = rows_rE @ keys_Em
+                highest = scores.amax(-1, keepdim=True)
+                weight = F.pad(scores.sub_(highest).exp_(), (lead, tail))
+                mass_rF = weight.unflatten(-1, (-1, P)).sum(-1)
+                total = mass_rF.sum(-1, keepdim=True)
+                masses.append(mass_rF / total)
+                lses.append((highest + total.log())[:, 0])
+        shape = (len(q_BKGNE[0]), -1)
+        mass_KnF = torch.cat(masses).unflatten(0, shape)
+        self.chunks.append((offset // P, mass_KnF, torch.cat(lses).unflatten(0, shape)))
 
     @torch.no_grad()
     def finish(self) -> None:
