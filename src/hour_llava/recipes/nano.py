@@ -11,10 +11,9 @@ thread each share the work; the time taken is in DIR/training.log.
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -54,9 +53,7 @@ from hour_llava.train.nano.tower import (
     has_unusual_pose,
     train_tower,
 )
-from hour_llava.world.questions import ANSWERS
-from hour_llava.world.timeline import SCENES, SHAPES
-from hour_llava.world.wordings import wordings_of
+from hour_llava.world.questions import ALL_FAMILIES, vocabulary
 
 Log = Callable[[str], None]
 
@@ -74,11 +71,8 @@ CHAT_TEMPLATE = (
 """Words alone: at this size a system turn and role names would only cost time."""
 
 
-FAMILIES = (
-    "object", "colour", "digit", "scene", "action", "position",
-    "existence", "order", "when", "next_scene", "duration",
-)  # fmt: skip
-"""What nano is asked; MarathonWorld asks more."""
+FAMILIES = ALL_FAMILIES
+"""What nano is asked: all that MarathonWorld asks."""
 
 NUM_PROCESSES = 2
 
@@ -132,6 +126,7 @@ class NanoSettings:
     tower_layers: int = 3
     width: int = 128
     layers: int = 2
+    language_layers: int = 3
     tube_size: int = 3
     short: tuple[tuple[int, int], ...] = ((20, 900), (16, 600), (26, 500), (14, 600))
     long: tuple[tuple[int, int], ...] = (
@@ -177,17 +172,9 @@ def _group(seconds: int, num_clips: int, offset: int) -> ClipGroup:
     return ClipGroup(seconds=seconds, num_clips=num_clips, first_seed=offset + 1000 * seconds)
 
 
-def words_of_families() -> Iterator[str]:
-    """Give everything that nano reads or says: wordings, answers, and what fills their slots."""
-    for family in FAMILIES:
-        yield from (re.sub(r"\{\w+\}", " ", text) for text in wordings_of(family, "all"))
-        yield from ANSWERS[family]
-    yield from ("a", "an", *SHAPES, *SCENES)
-
-
 def make_tokenizer() -> PreTrainedTokenizerBase:
-    """Make the tokenizer of nano's part of MarathonWorld's words."""
-    tokenizer = build_tokenizer(words_of_families())
+    """Make the tokenizer of MarathonWorld's words: of wordings, of answers, of what fills slots."""
+    tokenizer = build_tokenizer(vocabulary())
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -199,7 +186,7 @@ def make_config(settings: NanoSettings, tokenizer: PreTrainedTokenizerBase) -> H
         "vocab_size": len(tokenizer),
         "hidden_size": settings.width,
         "intermediate_size": 3 * settings.width,
-        "num_hidden_layers": settings.layers,
+        "num_hidden_layers": settings.language_layers,
         "num_attention_heads": settings.width // 32,
         "num_key_value_heads": settings.width // 32,
         "max_position_embeddings": 2048,

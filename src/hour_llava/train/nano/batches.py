@@ -22,10 +22,16 @@ from hour_llava.memory.forgetting import count_kept_tokens
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.train.nano.splice import VideoSample
 from hour_llava.train.nano.tower import multi_hot
+from hour_llava.world.families import OPEN_FAMILIES
 from hour_llava.world.questions import ANSWERS, Question, ask
-from hour_llava.world.timeline import SCENES, SHAPES
+from hour_llava.world.timeline import ACTIONS, PATIENTS, PATTERNS, SCENES, SHAPES, VERBS
 
 IGNORED = -100
+CONTENT = (*SHAPES, *SCENES, *ACTIONS, *VERBS, *PATIENTS, *PATTERNS)
+"""What a question is about; no other word of it is needed, with some luck."""
+
+FIRST_ITEMS = (*SHAPES, *SCENES, *ACTIONS)
+"""What lists may begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +41,8 @@ class Batch:
     Args:
         inputs: of the model's forward.
         labels_BL: answer words, `IGNORED` elsewhere.
-        answers_B: number of the whole answer among all answers.
-        evidence_VQF: bool, the frames that prove an answer.
+        answers_B: number of the answer (of a list: of its first item) among all answers.
+        spans_VQF: int8, the number (from 1 on) of the span of evidence that a frame is in, else 0.
         rows_VQ: MemAug's query rows of each question, visual ones included.
         attributes_VFPA: bits of what stands, and of what stood in the seconds before, in each cell
             (None without the truth).
@@ -46,7 +52,7 @@ class Batch:
     inputs: dict[str, Any]
     labels_BL: Tensor
     answers_B: Tensor
-    evidence_VQF: Tensor
+    spans_VQF: Tensor
     rows_VQ: list[list[int]]
     attributes_VFPA: Tensor | None
     families: list[str]
@@ -70,9 +76,11 @@ class Composer:
         self.config = config
         self.tokenizer = tokenizer
         self.families = tuple(families)
-        self.answers = sorted({answer for family in families for answer in ANSWERS[family]})
+        self.answers = sorted(
+            {answer for family in families for answer in ANSWERS.get(family, FIRST_ITEMS)}
+        )
         self.start_id = tokenizer.convert_tokens_to_ids("<|im_start|>")
-        kept = tokenizer([*SHAPES, *SCENES], add_special_tokens=False).input_ids
+        kept = tokenizer(list(CONTENT), add_special_tokens=False).input_ids
         self.content_ids = {token for ids in kept for token in ids}
 
     def compose(
@@ -91,7 +99,7 @@ class Composer:
             questions_VQ: a video's questions each.
             answers: what to write behind each question instead of the right answer.
             classes_VFPA: labels for the attribute probe.
-            blur: drops and hides words of the questions that are neither shapes nor scenes.
+            blur: drops and hides words of the questions that are not `CONTENT`.
         """
         flat = [question for questions in questions_VQ for question in questions]
         answers = answers or [question.answer for question in flat]
@@ -110,8 +118,8 @@ class Composer:
             inputs=inputs
             | {"video_features": list(features_VFPD), "memory_index": torch.tensor(videos)},
             labels_BL=labels_BL,
-            answers_B=torch.tensor([self.answers.index(question.answer) for question in flat]),
-            evidence_VQF=_evidence(questions_VQ, num_frames),
+            answers_B=torch.tensor([self.answers.index(_class_of(q)) for q in flat]),
+            spans_VQF=_spans(questions_VQ, num_frames),
             rows_VQ=[list(part) for part in _split(rows, counts)],
             attributes_VFPA=None
             if classes_VFPA is None
@@ -220,15 +228,20 @@ def attributes_of_tubes(classes_VFPA: Tensor, tube_size: int) -> Tensor:
     return torch.cat(bits, dim=-1)
 
 
-def _evidence(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Tensor:
+def _class_of(question: Question) -> str:
+    """Give an answer as the answer head knows it: of a list, the first item."""
+    return question.answer.split(",")[0] if question.family in OPEN_FAMILIES else question.answer
+
+
+def _spans(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Tensor:
     most = max(len(questions) for questions in questions_VQ)
-    evidence = torch.zeros(len(questions_VQ), most, num_frames, dtype=torch.bool)
+    spans = torch.zeros(len(questions_VQ), most, num_frames, dtype=torch.int8)
     for video, questions in enumerate(questions_VQ):
-        for number, question in enumerate(questions):
-            for span in question.evidence:
+        for place, question in enumerate(questions):
+            for number, span in enumerate(question.evidence, start=1):
                 first = max(0, int(span.start_seconds))
-                evidence[video, number, first : int(span.end_seconds)] = True
-    return evidence
+                spans[video, place, first : int(span.end_seconds)] = number
+    return spans
 
 
 def _split(values: list[int], counts: Sequence[int]) -> list[list[int]]:

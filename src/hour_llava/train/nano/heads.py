@@ -16,60 +16,89 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MOST_SCORES = 3_000_000
+"""Rows times memory tokens that the evidence loss looks at: of long videos, some rows only."""
+
 
 def evidence_loss(
     queries_VHnE: Tensor,
     keys_VKME: Tensor,
-    evidence_VQF: Tensor,
+    spans_VQF: Tensor,
     question_of_row_Vn: Tensor,
     *,
     num_heads: int,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Score how little of the cross-attention lies on the evidence: minus the log of its mass.
 
-    Only the first `num_heads` heads are told where to look; the others stay free.
+    Only the first `num_heads` heads are told where to look; the others stay free. Any part of the
+    evidence is good for a row; but all rows of a question together must see every span of it.
 
     Args:
         queries_VHnE: rotated queries, all questions of a video one after another.
         keys_VKME: rotated keys, the same number of tokens for each frame.
-        evidence_VQF: bool, which frames hold the evidence of a question.
+        spans_VQF: which span of a question's evidence, from 1 on, a frame is in, else 0.
         question_of_row_Vn: the question that a query row belongs to, -1 for padding.
 
     Returns:
-        The mean over told heads and the rows of questions that have evidence; 0 if none has.
+        The mean over told heads and the rows of questions that have evidence; and of questions
+        with several spans, minus the log of each span's share. Each 0 where there is none.
     """
-    H, K, num_frames = queries_VHnE.shape[1], keys_VKME.shape[1], evidence_VQF.shape[-1]
+    H, K, num_frames = queries_VHnE.shape[1], keys_VKME.shape[1], spans_VQF.shape[-1]
+    num_rows = queries_VHnE.shape[2]
+    if num_rows * keys_VKME.shape[2] > MOST_SCORES:
+        chosen = torch.randperm(num_rows)[: max(1, MOST_SCORES // keys_VKME.shape[2])]
+        queries_VHnE = queries_VHnE[:, :, chosen]
+        question_of_row_Vn = question_of_row_Vn[:, chosen]
     keys = keys_VKME[:, [head // (H // K) for head in range(num_heads)]]
     scores = queries_VHnE[:, :num_heads] @ keys.transpose(-1, -2) / math.sqrt(keys.shape[-1])
     by_frame_VhnF = scores.float().unflatten(-1, (num_frames, -1)).logsumexp(-1)
     row_VnF = question_of_row_Vn.clamp(min=0)[..., None].expand(-1, -1, num_frames)
-    evidence_VnF = evidence_VQF.gather(1, row_VnF) & (question_of_row_Vn >= 0)[..., None]
+    is_row_Vn1 = (question_of_row_Vn >= 0)[..., None]
+    evidence_VnF = (spans_VQF > 0).gather(1, row_VnF) & is_row_Vn1
     on_evidence = by_frame_VhnF.masked_fill(~evidence_VnF[:, None], -1e9).logsumexp(-1)
-    loss_Vn = (by_frame_VhnF.logsumexp(-1) - on_evidence).mean(1)
+    total_Vhn = by_frame_VhnF.logsumexp(-1)
+    loss_Vn = (total_Vhn - on_evidence).mean(1)
     counts_Vn = evidence_VnF.any(-1)
-    return loss_Vn[counts_Vn].sum() / counts_Vn.sum().clamp(min=1)
+    located = loss_Vn[counts_Vn].sum() / counts_Vn.sum().clamp(min=1)
+    mass_VnF = (by_frame_VhnF - total_Vhn[..., None]).exp().mean(1) * is_row_Vn1
+    return located, _spread_loss(mass_VnF, row_VnF, spans_VQF)
+
+
+def _spread_loss(mass_VnF: Tensor, row_VnF: Tensor, spans_VQF: Tensor) -> Tensor:
+    """Score how unevenly the rows of questions with several spans see them: 0 when all alike."""
+    num_spans_VQ = spans_VQF.amax(-1)
+    mass_VQF = torch.zeros(spans_VQF.shape).scatter_add(1, row_VnF, mass_VnF)
+    mass_VQF = mass_VQF / mass_VQF.sum(-1, keepdim=True).clamp(min=1e-9)
+    losses: list[Tensor] = []
+    for number in range(1, int(num_spans_VQ.max()) + 1):
+        share_VQ = (mass_VQF * (spans_VQF == number)).sum(-1) * num_spans_VQ
+        asked = (num_spans_VQ > 1) & (spans_VQF == number).any(-1)
+        losses.append(-share_VQ[asked].clamp(min=1e-6).log())
+    flat = torch.cat(losses) if losses else mass_VnF.new_zeros(0)
+    return flat.sum() / max(1, len(flat))
 
 
 class EvidenceObserver:
     """Collects `evidence_loss` from every cross-attention of one forward.
 
     Args:
-        evidence_QF: for each memory, (questions, frames) bool, questions in row order.
+        spans_QF: for each memory, (questions, frames) numbers of spans, questions in row order.
         rows: for each memory, how many query rows each of its questions has.
         num_heads: how many heads are told where to look.
     """
 
     def __init__(
         self,
-        evidence_QF: Sequence[Tensor],
+        spans_QF: Sequence[Tensor],
         rows: Sequence[Sequence[int]],
         *,
         num_heads: int,
     ) -> None:
-        self.evidence_QF = evidence_QF
+        self.spans_QF = spans_QF
         self.rows = rows
         self.num_heads = num_heads
         self.losses: list[Tensor] = []
+        self.spread_losses: list[Tensor] = []
 
     def __call__(
         self, layer: int, memories: tuple[int, ...], queries_VHnE: Tensor, keys_VKME: Tensor
@@ -81,15 +110,23 @@ class EvidenceObserver:
         padded_Vn = torch.full((len(memories), queries_VHnE.shape[2]), -1)
         for row, questions in zip(padded_Vn, question_of_row, strict=True):
             row[: len(questions)] = questions
-        evidence = nn.utils.rnn.pad_sequence(
-            [self.evidence_QF[memory] for memory in memories], batch_first=True
+        spans = nn.utils.rnn.pad_sequence(
+            [self.spans_QF[memory] for memory in memories], batch_first=True
         )
-        loss = evidence_loss(queries_VHnE, keys_VKME, evidence, padded_Vn, num_heads=self.num_heads)
-        self.losses.append(loss * len(memories) / len(self.rows))
+        located, spread = evidence_loss(
+            queries_VHnE, keys_VKME, spans, padded_Vn, num_heads=self.num_heads
+        )
+        share = len(memories) / len(self.rows)
+        self.losses.append(located * share)
+        self.spread_losses.append(spread * share)
 
     def loss(self, num_layers: int) -> Tensor:
         """Return the mean over layers."""
         return torch.stack(self.losses).sum() / num_layers
+
+    def spread_loss(self, num_layers: int) -> Tensor:
+        """Return the mean over layers of how unevenly several spans are seen."""
+        return torch.stack(self.spread_losses).sum() / num_layers
 
 
 class AnswerHead(nn.Module):

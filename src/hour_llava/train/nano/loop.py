@@ -6,6 +6,7 @@ finding it in clips twelve times longer; started on long ones it finds nothing (
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,16 @@ from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGenerati
 from hour_llava.train.nano.bank import TokenGroup
 from hour_llava.train.nano.batches import IGNORED, Batch, Composer, draw_questions
 from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver
+from hour_llava.train.nano.scratch import hold_clock_time_out
 from hour_llava.train.nano.splice import VideoSample
 from hour_llava.train.nano.team import Team
 from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, cosine_rate
+
+LONG_ANSWER = 4
+"""Words of an answer that count fully."""
+
+PROBED_FRAMES = 600
+"""About how many of a long video's frames the attribute probe reads, evenly spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,7 @@ class LoopSettings:
         noise: standard deviation added to the features, as a share of theirs.
         families: what is asked, one named twice twice as often; empty: all equally often.
         evidence_heads: heads of each cross-attention that are told where to look.
+        is_clock_held: the features of clock time stay as they are.
     """
 
     stages: tuple[Stage, ...]
@@ -66,9 +75,11 @@ class LoopSettings:
     noise: float = 0.1
     evidence_heads: int = 3
     evidence_weight: float = 0.7
+    spread_weight: float = 0.3
     answer_weight: float = 1.0
     probe_weight: float = 0.1
     families: tuple[str, ...] = ()
+    is_clock_held: bool = False
     seed: int = 0
     log_every: int = 50
 
@@ -139,10 +150,11 @@ def step_losses(
     """Run one batch.
 
     Returns:
-        The losses (words, evidence, answer, probe), and whether each row's answer is right (B,).
+        The losses (words, evidence, spread, answer, probe), and whether each row's answer is
+        right (B,).
     """
     observer = EvidenceObserver(
-        list(batch.evidence_VQF),
+        list(batch.spans_VQF),
         batch.rows_VQ,
         num_heads=settings.evidence_heads,
     )
@@ -150,12 +162,14 @@ def step_losses(
     words, is_right = word_loss(output.logits, batch.labels_BL)
     assert output.augmented_tokens is not None and batch.attributes_VFPA is not None
     augmented_BSD = output.augmented_tokens.unflatten(0, (len(words), -1))
-    cells_VFPD = torch.stack([memory[:, :-1] for memory in output.memory_tokens])
+    every = math.ceil(batch.spans_VQF.shape[-1] / PROBED_FRAMES)
+    cells_VFPD = torch.stack([memory[::every, :-1] for memory in output.memory_tokens])
     losses = {
         "words": words.mean(),
         "evidence": observer.loss(model.config.memaug_num_layers),
+        "spread": observer.spread_loss(model.config.memaug_num_layers),
         "answer": heads.answer(augmented_BSD, batch.answers_B),
-        "probe": heads.probe(cells_VFPD, batch.attributes_VFPA),
+        "probe": heads.probe(cells_VFPD, batch.attributes_VFPA[:, ::every]),
     }
     return losses, is_right
 
@@ -163,7 +177,8 @@ def step_losses(
 def word_loss(logits_BLV: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
     """Sum the cross-entropy of each row's answer words; the end mark is one.
 
-    Not their mean: the first word decides, and the sure end mark would halve its weight.
+    Not their mean: the first word decides, and the sure end mark would halve its weight. Lists
+    count no more than `LONG_ANSWER` words.
 
     Returns:
         Loss (B,), and whether the most likely words are the answer (B,): greedy generation would
@@ -174,7 +189,8 @@ def word_loss(logits_BLV: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
         shifted.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
     )
     is_right = ((shifted.argmax(-1) == labels) | (labels == IGNORED)).all(-1)
-    return losses.sum(-1), is_right
+    num_words = (labels != IGNORED).sum(-1)
+    return losses.sum(-1) * (LONG_ANSWER / num_words).clamp(max=1), is_right
 
 
 def train_on_features(
@@ -207,7 +223,10 @@ def train_on_features(
         parameters, lr=1.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
     )
     weights = {"words": 1.0, "evidence": settings.evidence_weight}
-    weights |= {"answer": settings.answer_weight, "probe": settings.probe_weight}
+    weights |= {"spread": settings.spread_weight, "answer": settings.answer_weight}
+    weights |= {"probe": settings.probe_weight}
+    times = model.model.memory_maker.time_features
+    held = hold_clock_time_out(times) if settings.is_clock_held and times is not None else None
     tally, started = Tally(), time.monotonic()
     model.train()
     for step in range(settings.num_steps):
@@ -234,6 +253,8 @@ def train_on_features(
             minutes = (time.monotonic() - started) / 60
             log(f"{minutes:.1f} min step {step + 1} {seconds} s {tally.line()}")
             tally = Tally()
+    if held is not None:
+        held.remove()
     model.eval()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from hour_llava.model.memories import FRACTION_HARMONICS, TimeFeatures
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
@@ -39,16 +40,21 @@ def start_from_scratch(model: HourLlavaForConditionalGeneration, seed: int) -> N
     if inner.memory_maker.time_features is not None:
         nn.init.normal_(inner.memory_maker.time_features.proj.weight, std=ADDED_STD)
         nn.init.zeros_(inner.memory_maker.time_features.proj.bias)
-        hold_clock_time_out(inner.memory_maker.time_features)
+        inner.memory_maker.time_features.proj.weight.mul_(
+            _is_fraction(inner.memory_maker.time_features)
+        )
 
 
-@torch.no_grad()
-def hold_clock_time_out(times: TimeFeatures) -> None:
-    """Keep the Fourier features of seconds (not of t / T) at zero, now and while training.
+def hold_clock_time_out(times: TimeFeatures) -> RemovableHandle:
+    """Keep the Fourier features of seconds (not of t / T) where they are: at zero, at first.
 
-    A model that meets short clips first would lean on them and fail on longer ones.
+    A model that meets short clips alone would lean on them and fail on longer ones. Lengths of time
+    are told by them later, when all lengths are met.
     """
+    is_fraction = _is_fraction(times)
+    return times.proj.weight.register_hook(lambda gradient: gradient * is_fraction)
+
+
+def _is_fraction(times: TimeFeatures) -> Tensor:
     half = times.proj.in_features // 2
-    is_fraction = (torch.arange(times.proj.in_features) % half) < FRACTION_HARMONICS
-    times.proj.weight.mul_(is_fraction)
-    times.proj.weight.register_hook(lambda gradient: gradient * is_fraction)
+    return (torch.arange(times.proj.in_features) % half) < FRACTION_HARMONICS

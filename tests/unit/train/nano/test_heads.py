@@ -19,7 +19,7 @@ def keys_that_prefer(frame: int, num_frames: int, strength: float) -> torch.Tens
 
 def test_uniform_attention_scores_the_log_of_the_number_of_frames() -> None:
     evidence = torch.tensor([[[False, True, False, False]]])
-    loss = evidence_loss(
+    loss, _ = evidence_loss(
         torch.ones(1, 1, 3, 1),
         keys_that_prefer(0, 4, 0.0),
         evidence,
@@ -34,7 +34,7 @@ def test_attention_on_the_evidence_costs_nothing_and_elsewhere_much(
     frame: int, small: bool
 ) -> None:
     evidence = torch.tensor([[[False, True, False, False]]])
-    loss = evidence_loss(
+    loss, _ = evidence_loss(
         torch.ones(1, 1, 3, 1),
         keys_that_prefer(frame, 4, 20.0),
         evidence,
@@ -48,17 +48,30 @@ def test_attention_on_the_evidence_costs_nothing_and_elsewhere_much(
 def test_questions_without_evidence_and_padding_rows_do_not_count() -> None:
     evidence = torch.tensor([[[False, True], [False, False]]])
     keys = keys_that_prefer(0, 2, 3.0)
-    both = evidence_loss(
+    both, _ = evidence_loss(
         torch.ones(1, 1, 4, 1), keys, evidence, torch.tensor([[0, 1, 1, -1]]), num_heads=1
     )
-    alone = evidence_loss(
+    alone, _ = evidence_loss(
         torch.ones(1, 1, 1, 1), keys, evidence[:, :1], torch.tensor([[0]]), num_heads=1
     )
     assert both.item() == pytest.approx(alone.item())
-    none = evidence_loss(
+    none, _ = evidence_loss(
         torch.ones(1, 1, 2, 1), keys, evidence[:, 1:], torch.tensor([[0, 0]]), num_heads=1
     )
     assert none.item() == 0.0
+
+
+@pytest.mark.parametrize(("frames", "small"), [((1, 3), True), ((1, 1), False)])
+def test_all_spans_must_be_seen_by_some_row(frames: tuple[int, int], small: bool) -> None:
+    spans = torch.tensor([[[0, 1, 0, 2]]], dtype=torch.int8)
+    queries = 20 * torch.eye(4)[list(frames)].view(1, 1, 2, 4)
+    keys = torch.eye(4).view(1, 1, 4, 4)
+    located, spread = evidence_loss(
+        queries, keys, spans, torch.zeros(1, 2, dtype=torch.long), num_heads=1
+    )
+    assert located.item() < 1e-3
+    assert (spread.item() < 1e-3) is small
+    assert small or spread.item() > 2
 
 
 def test_only_the_told_heads_are_told() -> None:
@@ -67,7 +80,7 @@ def test_only_the_told_heads_are_told() -> None:
     evidence = torch.zeros(1, 1, 4, dtype=torch.bool)
     evidence[..., 2] = True
     rows = torch.zeros(1, 3, dtype=torch.long)
-    evidence_loss(queries, keys, evidence, rows, num_heads=1).backward()
+    evidence_loss(queries, keys, evidence, rows, num_heads=1)[0].backward()
     assert queries.grad is not None
     assert queries.grad[:, 0].abs().sum() > 0
     assert queries.grad[:, 1].abs().sum() == 0
