@@ -139,7 +139,7 @@ class ExamResult:
 
 
 def is_same_answer(answered: str, expected: str) -> bool:
-    """Compare two answers after case, outer blanks and a full stop."""
+    """Compare two answers word by word and mark by mark: not case, blanks and a last full stop."""
     return _plain(answered) == _plain(expected)
 
 
@@ -156,7 +156,7 @@ def is_right(question: Question, answered: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.strip().removesuffix(".").lower().split())
+    return " ".join(words_of(text.strip().removesuffix(".")))
 
 
 def exam(

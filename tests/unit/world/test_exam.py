@@ -217,3 +217,8 @@ def test_the_peak_of_questions_with_one_piece_of_evidence_is_counted_by_itself()
     assert {"colour", "mean"} <= names
     assert not {"order", "gap", "relation"} & names
     assert {s.share for s in result.single_evidence} == {1.0}
+
+
+def test_a_list_is_the_same_whatever_the_blanks_around_its_commas():
+    assert is_same_answer("cave , ocean , snow", "cave, ocean, snow")
+    assert not is_same_answer("ocean, cave, snow", "cave, ocean, snow")
