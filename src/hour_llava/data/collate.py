@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hour_llava.data.cache import NodeCache
 from hour_llava.data.conversation import IGNORED, encode_conversation, place_pictures_first
 from hour_llava.data.faults import SPEAKERS, conversation_faults
 from hour_llava.data.features import FeaturesFile, open_features
@@ -96,6 +97,7 @@ class Collator:
         feature_size: Of the model's tower; None takes any.
         fps: At which video files are read.
         max_pixel_frames: Longer videos must come as features: an hour as pixels takes 6.4 GB.
+        cache: Where files of features are copied to and read from; None reads them where they are.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Collator:
         feature_size: int | None = None,
         fps: float = 1.0,
         max_pixel_frames: int = 1024,
+        cache: NodeCache | None = None,
     ) -> None:
         if question_scope not in ("conversation", "turn"):
             raise DataError(f"question_scope {question_scope!r}: it is conversation or turn")
@@ -117,6 +120,7 @@ class Collator:
         self.max_length = max_length or (limit if limit < _UNLIMITED else None)
         self.tower, self.feature_size = tower, feature_size
         self.fps, self.max_pixel_frames = fps, max_pixel_frames
+        self.cache = cache
 
     def __call__(self, samples: Sequence[EncodedSample]) -> dict[str, Any]:
         """Merge; so that the collator itself can be a DataLoader's `collate_fn`."""
@@ -247,17 +251,27 @@ class Collator:
         )
 
     def _read_video(self, sample: Sample) -> Video | None:
-        if sample.features is not None:
-            file = open_features(sample.features)
-            self.require_own(file)
-            return Video(
-                name=sample.features,
-                is_features=True,
-                frames=file.read(),
-                seconds_F=file.times(),
-                duration_seconds=file.header.duration_seconds,
-            )
-        return None if sample.video is None else self._decode(sample, sample.video)
+        if sample.features is None:
+            return None if sample.video is None else self._decode(sample, sample.video)
+        copy = sample.features if self.cache is None else str(self.cache.local(sample.features))
+        try:
+            return self._read_features(copy, sample.features)
+        except DataError:
+            if self.cache is None or copy == sample.features:
+                raise
+        self.cache.forget(sample.features)  # damaged, or it just made room for another
+        return self._read_features(sample.features, sample.features)
+
+    def _read_features(self, path: str, name: str) -> Video:
+        file = open_features(path)
+        self.require_own(file)
+        return Video(
+            name=name,
+            is_features=True,
+            frames=file.read(),
+            seconds_F=file.times(),
+            duration_seconds=file.header.duration_seconds,
+        )
 
     def _decode(self, sample: Sample, path: str) -> Video:
         from hour_llava.video import read_frames
