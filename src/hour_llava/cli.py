@@ -13,6 +13,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from hour_llava.commands.terminal import PROGRAM, say
@@ -96,6 +97,10 @@ VERBS = MappingProxyType(
         "extract": (
             "hour_llava.commands.extract:extract",
             "videos to features, before training",
+        ),
+        "train": (
+            "hour_llava.commands.train:train",
+            "train a model by a recipe; says before what it takes",
         ),
         "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
         "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
@@ -206,9 +211,12 @@ def _find_verb(arguments: list[str]) -> tuple[str, list[str]] | None:
 
 def _run_verb(verb: str, arguments: list[str]) -> int:
     module_name, _, function_name = VERBS[verb][0].partition(":")
-    function: Verb = getattr(importlib.import_module(module_name), function_name)
+    module = importlib.import_module(module_name)
+    function: Verb = getattr(module, function_name)
+    # `train` has other flags for each recipe: a module may read its verb's arguments itself.
+    reader = getattr(module, f"read_{function_name}", None) or partial(read_arguments, function)
     try:
-        call = read_arguments(function, arguments, program=f"{PROGRAM} {verb}")
+        call = reader(arguments, program=f"{PROGRAM} {verb}")
     except SystemExit:  # --help was printed
         return EXIT_DONE
     except UsageError as error:

@@ -131,13 +131,14 @@ class OptimConfig:
     max_grad_norm: float = 1.0
     """gradients longer than this are shortened to it; 0: never"""
 
-    def rates(self) -> dict[Part, float]:
+    def rates(self) -> dict[str, float]:
         """Give every part's learning rate."""
         return {part: getattr(self, f"lr_{part}") for part in PARTS}
 
     def trained_parts(self) -> tuple[Part, ...]:
         """Name the parts that are not frozen."""
-        return tuple(part for part, rate in self.rates().items() if rate > 0)
+        rates = self.rates()
+        return tuple(part for part in PARTS if rates[part] > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,18 +209,14 @@ class WatchConfig:
 class TrainConfig:
     """A training run, whole.
 
-    Args:
-        name: Of the recipe; in logs and file names.
-        stage: 1 image-language, 2 video-language adaptation, 3 video instruction tuning.
-
     Raises:
         ConfigError: values that no run can have; the field is named.
     """
 
     name: str
-    """of the run, in logs"""
+    """of the run, in logs and in the name of its folder"""
     stage: Literal[1, 2, 3]
-    """1 image-language, 2 video-language adaptation, 3 video instruction tuning"""
+    """the recipe's: 1 image-language, 2 video-language adaptation, 3 video instruction tuning"""
     model: ModelConfig
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig
