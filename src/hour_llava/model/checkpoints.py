@@ -18,7 +18,12 @@ from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, Qwen2Config
 from transformers.utils import logging
 
-from hour_llava.errors import CheckpointError, ModelNotFoundError, ResourceError
+from hour_llava.errors import (
+    CheckpointError,
+    HourLlavaError,
+    ModelNotFoundError,
+    ResourceError,
+)
 from hour_llava.model.configuration_hour_llava import SO400M_384, HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
@@ -139,7 +144,7 @@ def naming_folder(folder: Path) -> Iterator[None]:
     """Name the folder in whatever its broken files make the libraries raise."""
     try:
         yield
-    except (CheckpointError, ResourceError, MemoryError):
+    except (HourLlavaError, MemoryError):
         raise
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
