@@ -102,6 +102,7 @@ VERBS = MappingProxyType(
             "hour_llava.commands.train:train",
             "train a model by a recipe; says before what it takes",
         ),
+        "merge": ("hour_llava.commands.merge:merge", "make a plain model of a LoRA adapter"),
         "convert": ("hour_llava.commands.convert:convert", "turn released checkpoints into ours"),
         "doctor": ("hour_llava.commands.doctor:doctor", "say what works on this machine"),
         "bench": ("hour_llava.commands.bench:bench", "measure this machine: decode, encode, ask"),
