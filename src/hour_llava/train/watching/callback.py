@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -12,19 +13,20 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hour_llava.errors import ResourceError
 from hour_llava.train.watching.lines import Watcher
 from hour_llava.train.watching.measurement import Measurement, undisturbed
 
-_NAMED = "losses/"
 _FROM_THE_TRAINER = ("loss", "grad_norm", "samples", "tokens", "labels", "broken")
+_FAMILIES = ("loss/", "lr/")
 
 
 class Watch(TrainerCallback):
     """Measures on every process, tells watchers on the first.
 
     The Trainer is asked to log each step (`logging_steps=1`). Of its logs are taken: loss,
-    grad_norm, and where given samples, tokens, labels, broken, and losses/NAME; rates
-    are read from the optimizer's groups, by their "name".
+    grad_norm, and where given samples, tokens, labels, broken (how many samples were replaced, in
+    all), broken_samples (this step's, and why), loss/NAME and lr/PART.
 
     Args:
         watchers: Told of every line.
@@ -43,7 +45,7 @@ class Watch(TrainerCallback):
     ) -> None:
         self._watchers, self._measurements = list(watchers), measurements
         self._samples_per_step, self._facts = samples_per_step, facts
-        self._rates: dict[str, float] = {}
+        self._last_step: int | None = None
         self._begun = self._free_since = self._data_seconds = self._seconds = 0.0
 
     def on_train_begin(
@@ -53,6 +55,7 @@ class Watch(TrainerCallback):
         if state.is_world_process_zero:
             run = {"kind": "run", "step": state.global_step, "num_steps": state.max_steps}
             run |= {"time": _now(), "ranks": args.world_size, **self._facts}
+            self._last_step = state.global_step
             for watcher in self._watchers:
                 watcher.begin(run)
         self._begun = self._free_since = time.perf_counter()
@@ -63,15 +66,6 @@ class Watch(TrainerCallback):
         """Note how long the data were waited for: nothing else happens since a step's end."""
         self._begun = self._free_since
         self._data_seconds = time.perf_counter() - self._free_since
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Note the rates that this step takes, before the schedule moves on."""
-        self._rates = {
-            f"lr/{group.get('name', number)}": float(group["lr"])
-            for number, group in enumerate(kwargs["optimizer"].param_groups)
-        }
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -95,14 +89,11 @@ class Watch(TrainerCallback):
         line: dict[str, Any] = {"kind": "step", "step": state.global_step}
         line["samples"] = state.global_step * self._samples_per_step
         line |= {name: _number(logs[name]) for name in _FROM_THE_TRAINER if name in logs}
-        line |= {
-            f"loss/{name.removeprefix(_NAMED)}": _number(logs[name])
-            for name in logs
-            if name.startswith(_NAMED)
-        }
-        line |= self._rates
+        line |= {name: _number(logs[name]) for name in logs if name.startswith(_FAMILIES)}
         line |= {"seconds": self._seconds, "data_seconds": self._data_seconds}
         line["memory_bytes"] = peak_memory_bytes()
+        if logs.get("broken_samples"):
+            line["broken_samples"] = list(logs["broken_samples"])
         self._tell(state, line)
         if model is not None:
             self._measure(state, model)
@@ -119,15 +110,22 @@ class Watch(TrainerCallback):
     ) -> None:
         """Say why it ended."""
         reason = "done" if state.global_step >= state.max_steps else "stopped"
-        self._tell(
-            state,
-            {"kind": "end", "step": state.global_step, "time": _now(), "reason": reason},
-        )
+        self._end(reason)
 
     def close(self) -> None:
-        """Close all watchers."""
+        """Close all watchers; a run that has not ended by now has failed."""
+        with suppress(ResourceError):  # the full disk that made it fail is known
+            self._end("failed")
         for watcher in self._watchers:
             watcher.close()
+
+    def _end(self, reason: str) -> None:
+        if self._last_step is None:
+            return
+        line = {"kind": "end", "step": self._last_step, "time": _now(), "reason": reason}
+        self._last_step = None
+        for watcher in self._watchers:
+            watcher.take(line)
 
     def _measure(self, state: TrainerState, model: nn.Module) -> None:
         is_last = state.global_step >= state.max_steps
@@ -143,6 +141,7 @@ class Watch(TrainerCallback):
 
     def _tell(self, state: TrainerState, line: Mapping[str, Any]) -> None:
         if state.is_world_process_zero:
+            self._last_step = state.global_step
             for watcher in self._watchers:
                 watcher.take(line)
 

@@ -2,8 +2,8 @@
 
     run     the step it begins behind, num_steps, name, time, facts: seed, commit, ranks ...
     step    samples, loss, loss/NAME, grad_norm, lr/PART, tokens, labels, broken, seconds,
-            data_seconds, memory_bytes
-    end     time, reason: "done" or "stopped"
+            data_seconds, memory_bytes, broken_samples
+    end     time, reason: "done", "stopped" (by a signal) or "failed"
     validation, exam, any other measurement: seconds, and its numbers
 
 `samples` and `broken` count from the run's beginning; tokens, labels, seconds are the step's.

@@ -35,7 +35,7 @@ class JsonlLog:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
+            if self.path.is_file():
                 _cut(self.path, int(run["step"]))
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from datetime import timedelta
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from hour_llava.train.watching.lines import Line, numbers_of
 
@@ -78,16 +80,25 @@ def measured(line: Line) -> str:
     return f"{line['kind']} at step {line['step']:,}: {values} ({line['seconds']:.3g} s)"
 
 
+class _TwoLines(Progress):
+    """A bar, and under it the figures: side by side they would not fit 80 columns."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.figures, no_wrap=True, overflow="ellipsis", style="dim")
+
+
 class ProgressBar:
     """A bar that stays at the foot of the terminal; measurements are printed above it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._bar = Progress(
+        self._bar = _TwoLines(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
             TextColumn("{task.fields[left]}"),
             console=self._console,
             refresh_per_second=4,
@@ -100,7 +111,7 @@ class ProgressBar:
         """Show the bar."""
         self._pace.begin(run)
         self._task = self._bar.add_task(
-            str(run["name"]), total=run["num_steps"], completed=run["step"], figures="", left=""
+            str(run["name"]), total=run["num_steps"], completed=run["step"], left=""
         )
         self._bar.start()
 
@@ -112,12 +123,11 @@ class ProgressBar:
             self._console.print(measured(line), markup=False, highlight=False)
             return
         self._pace.add(line)
-        self._bar.update(
-            self._task,
-            completed=line["step"],
-            figures=figures(line, self._pace),
-            left=f"{self._pace.left(int(line['step']))} left",
-        )
+        for note in line.get("broken_samples", ()):
+            self._console.print(f"replaced: {note}", markup=False, highlight=False)
+        self._bar.figures = figures(line, self._pace)
+        left = f"{self._pace.left(int(line['step']))} left"
+        self._bar.update(self._task, completed=line["step"], left=left)
 
     def close(self) -> None:
         """Leave the bar as it stands and give the cursor back."""
@@ -152,6 +162,8 @@ class PlainLines:
             _say(measured(line))
             return
         self._pace.add(line)
+        for note in line.get("broken_samples", ()):
+            _say(f"step {line['step']:,}: replaced: {note}")
         step = int(line["step"])
         if step == 1 or step % self._every_steps == 0 or step == self._num_steps:
             _say(

@@ -34,20 +34,11 @@ class Toy(torch.nn.Module):
 
 
 class ToyTrainer(Trainer):
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        assert isinstance(self.model, Toy)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"name": "projector", "params": list(self.model.projector.parameters())},
-                {"name": "memaug", "params": list(self.model.memaug.parameters()), "lr": 0.01},
-            ],
-            lr=0.001,
-        )
-        return self.optimizer
-
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= {"tokens": 24, "losses/words": logs["loss"] / 2}
+            logs |= {"tokens": 24, "loss/words": logs["loss"] / 2, "lr/memaug": 0.01}
+            if self.state.global_step == 3:
+                logs |= {"broken": 1, "broken_samples": ["stream, sample 7: no file"]}
         super().log(logs, start_time)
 
 

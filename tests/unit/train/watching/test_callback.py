@@ -26,7 +26,6 @@ def test_every_step_has_one_line_with_all_its_numbers(run: Any, tmp_path: Path) 
     assert [line["step"] for line in steps] == list(range(1, 21))
     assert steps[4]["samples"] == 20
     assert steps[4]["loss/words"] == steps[4]["loss"] / 2
-    assert steps[0]["lr/projector"] == 0.001  # of this step, not of the next
     assert steps[0]["lr/memaug"] == 0.01
     assert all(0 <= s["data_seconds"] <= s["seconds"] and s["grad_norm"] > 0 for s in steps)
     assert steps[0]["tokens"] == 24
@@ -68,6 +67,26 @@ def test_measurements_come_at_their_steps_and_at_the_end_and_disturb_nothing(
     assert [line["step"] for line in lines(tmp_path, "validation")] == [20]
     assert not any(seen)
     assert all(torch.equal(plain[name], measured[name]) for name in plain)
+
+
+def test_replaced_samples_are_named_in_the_log_and_aloud(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(steps=4)
+    note = "stream, sample 7: no file"
+    assert [s.get("broken_samples") for s in lines(tmp_path)] == [None, None, [note], None]
+    assert f"hour-llava: step 3: replaced: {note}\n" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_ends_its_log_and_draws_its_curves(run: Any, tmp_path: Path) -> None:
+    def fail(model: torch.nn.Module) -> dict[str, float]:
+        raise ArithmeticError("no number")
+
+    with pytest.raises(ArithmeticError):
+        run(measurements=[Measurement(name="exam", every_steps=3, measure=fail)])
+    (end,) = lines(tmp_path, "end")
+    assert (end["step"], end["reason"]) == (3, "failed")
+    assert (tmp_path / "out" / "curves.png").is_file()
 
 
 def test_a_full_disk_ends_the_run_with_one_clear_line(
