@@ -4,7 +4,7 @@ BIN := .venv/bin
 SEED ?= 7
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-slow check format bench nano clean
+.PHONY: help setup demo test test-slow check format bench nano baselines clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench: .venv/ready  ## Measure reader, attention, MemAug, cost against length, p
 
 nano: .venv/ready  ## Train the built-in model from scratch (2 CPU cores, under an hour) into runs/nano
 	$(BIN)/python -m hour_llava.recipes.nano --out runs/nano
+
+baselines: .venv/ready  ## Train what nano is compared with, on the clips and the tower of runs/nano
+	$(BIN)/python -m hour_llava.recipes.nano_baselines
 
 clean:  ## Remove .venv, caches, demo and runs
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo runs

@@ -217,8 +217,11 @@ AnyVideoMemory = VideoMemory | ChunkedVideoMemory
 
 
 def place_of(module: nn.Module) -> torch.device | None:
-    """Say where a module's weights are; None where they are offloaded, and come when called."""
-    device = next(module.parameters()).device
+    """Say where a module's weights are; None where they come when called, and where it has none."""
+    weight = next(module.parameters(), None)
+    if weight is None:
+        return None
+    device = weight.device
     return None if device.type == "meta" else device
 
 

@@ -121,12 +121,12 @@ class EvidenceObserver:
         self.spread_losses.append(spread * share)
 
     def loss(self, num_layers: int) -> Tensor:
-        """Return the mean over layers."""
-        return torch.stack(self.losses).sum() / num_layers
+        """Return the mean over layers; 0 of a model without MemAug."""
+        return torch.stack(self.losses).sum() / num_layers if num_layers else torch.zeros(())
 
     def spread_loss(self, num_layers: int) -> Tensor:
         """Return the mean over layers of how unevenly several spans are seen."""
-        return torch.stack(self.spread_losses).sum() / num_layers
+        return torch.stack(self.spread_losses).sum() / num_layers if num_layers else torch.zeros(())
 
 
 class AnswerHead(nn.Module):

@@ -1,0 +1,236 @@
+"""Train what nano is compared with: `python -m hour_llava.recipes.nano_baselines --nano DIR`.
+
+    no_memaug    no MemAug: the language model reads the decayed tokens as they are
+    uniform_32   32 frames spread over the video are all there is, MemAug reads those
+    uniform_64   64 of them
+    no_rope      MemAug without rotary positions
+
+Each starts from the first weights of nano's own recipe, with the frozen tower and the clips of a
+finished run of it (DIR, with DIR/work), and takes the recipe's steps (`--share` of them). The model
+goes to OUT/<name>, with a baseline.json that benchmarks/nano_exam.py reads:
+
+    python benchmarks/nano_exam.py swaps --arms full --model OUT/no_memaug --prefix no_memaug/
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hour_llava.errors import HourLlavaError
+from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_tokenizer, save
+from hour_llava.schema import FrameSpan
+from hour_llava.train.nano.bank import load_group
+from hour_llava.train.nano.batches import Batch, Composer
+from hour_llava.train.nano.loop import Heads, LoopSettings, train_on_features
+from hour_llava.train.nano.scratch import start_from_scratch
+from hour_llava.train.nano.splice import Scrapbook
+from hour_llava.train.nano.team import Team
+from hour_llava.world.exam import uniform_seconds
+from hour_llava.world.questions import Question
+
+Log = Callable[[str], None]
+Name = Literal["no_memaug", "uniform_32", "uniform_64", "no_rope"]
+TOWER = "model.vision_tower."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What a baseline lacks.
+
+    Args:
+        num_frames: it sees so many frames of a video, spread evenly (None: all).
+        has_memaug: whether anything reads the memory for it.
+        has_rope: whether MemAug has rotary positions.
+    """
+
+    num_frames: int | None = None
+    has_memaug: bool = True
+    has_rope: bool = True
+
+
+BASELINES: dict[Name, Baseline] = {
+    "no_memaug": Baseline(has_memaug=False),
+    "uniform_32": Baseline(num_frames=32),
+    "uniform_64": Baseline(num_frames=64),
+    "no_rope": Baseline(has_rope=False),
+}
+
+
+class FewFrames(Composer):
+    """Makes batches in which only some frames of each video are left.
+
+    Args:
+        num_frames: spread evenly over the video.
+    """
+
+    def __init__(
+        self,
+        config: HourLlavaConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        families: Sequence[str],
+        num_frames: int,
+    ) -> None:
+        super().__init__(config, tokenizer, families)
+        self.num_frames = num_frames
+
+    def compose(
+        self,
+        features_VFPD: Sequence[Tensor],
+        questions_VQ: Sequence[Sequence[Question]],
+        *,
+        answers: Sequence[str] | None = None,
+        classes_VFPA: Tensor | None = None,
+        blur: Random | None = None,
+    ) -> Batch:
+        """Lay out rows, as `Composer.compose`; times stay those of the whole video."""
+        kept = uniform_seconds(len(features_VFPD[0]), self.num_frames)
+        kept_f = torch.from_numpy(kept)
+        batch = super().compose(
+            [features_FPD[kept_f] for features_FPD in features_VFPD],
+            [[evidence_among(q, kept) for q in questions] for questions in questions_VQ],
+            answers=answers,
+            classes_VFPA=None if classes_VFPA is None else classes_VFPA[:, kept_f],
+            blur=blur,
+        )
+        seconds = [kept_f.float()] * len(features_VFPD)
+        return replace(batch, inputs=batch.inputs | {"video_seconds": seconds})
+
+
+def evidence_among(question: Question, kept: np.ndarray) -> Question:
+    """Number a question's evidence by the frames that are left; spans without any are dropped."""
+    spans: list[FrameSpan] = []
+    for span in question.evidence:
+        first, end = np.searchsorted(kept, (span.start_seconds, span.end_seconds))
+        if end > first:
+            spans.append(FrameSpan(start_seconds=float(first), end_seconds=float(end)))
+    return replace(question, evidence=tuple(spans))
+
+
+def make_model(
+    baseline: Baseline, nano: Path, settings: NanoSettings
+) -> tuple[HourLlavaForConditionalGeneration, PreTrainedTokenizerBase]:
+    """Make an untrained model with the frozen tower of a finished run.
+
+    Args:
+        nano: the run's folder.
+
+    Raises:
+        HourLlavaError: there is no finished run in that folder.
+    """
+    weights = nano / "model.safetensors"
+    if not weights.is_file():
+        raise HourLlavaError(
+            f"{nano}: no model.safetensors; name the folder of a finished `make nano`"
+        )
+    tokenizer = make_tokenizer()
+    config = make_config(settings, tokenizer)
+    if not baseline.has_memaug:
+        config.memaug_num_layers = 0
+    model = HourLlavaForConditionalGeneration(config)
+    start_from_scratch(model, settings.loops[0].seed)
+    tower = {
+        name.removeprefix(TOWER): weight
+        for name, weight in load_file(weights).items()
+        if name.startswith(TOWER)
+    }
+    model.model.vision_tower.load_state_dict(tower)
+    model.model.vision_tower.requires_grad_(False)
+    if not baseline.has_rope:
+        model.model.memaug.rotary_share = 0.0
+    return model, tokenizer
+
+
+def train_baseline(
+    name: Name, nano: Path, out: Path, settings: NanoSettings, *, share: float, log: Log
+) -> Path:
+    """Train one baseline and save it into out/name.
+
+    Args:
+        nano: folder of a finished run of the recipe, with its work.
+        share: of each stage's steps, at least one each.
+
+    Returns: the model's folder.
+
+    Cost: as long as the recipe's loops take in one process, times `share`.
+    """
+    baseline = BASELINES[name]
+    model, tokenizer = make_model(baseline, nano, settings)
+    composer = Composer(model.config, tokenizer, FAMILIES)
+    if baseline.num_frames is not None:
+        composer = FewFrames(model.config, tokenizer, FAMILIES, baseline.num_frames)
+    groups = [load_group(group, nano / "work") for group in settings.scrap_groups()]
+    scraps = Scrapbook(groups)
+    noise = settings.noise * groups[0].scale
+    loops = [shortened(loop, share) for loop in settings.loops]
+    for loop in loops:
+        torch.manual_seed(loop.seed)
+        heads = Heads(settings.width, len(composer.answers), settings.tube_size)
+        train_on_features(
+            model,
+            heads,
+            composer,
+            scraps.videos,
+            loop,
+            noise=noise,
+            team=Team(),
+            log=lambda line: log(f"{name} {line}"),
+        )
+    folder = out / name
+    save(model, tokenizer, folder)
+    about = asdict(baseline) | {"name": name, "num_steps": sum(loop.num_steps for loop in loops)}
+    (folder / "baseline.json").write_text(json.dumps(about, indent=2) + "\n")
+    return folder
+
+
+def shortened(loop: LoopSettings, share: float) -> LoopSettings:
+    """Take a share of every stage's steps, and of the warm-up's."""
+    stages = tuple(
+        replace(stage, num_steps=max(1, round(share * stage.num_steps))) for stage in loop.stages
+    )
+    return replace(loop, stages=stages, warm_up_steps=round(share * loop.warm_up_steps))
+
+
+def main(
+    nano: Path = Path("runs/nano"),
+    out: Path = Path("runs/nano_baselines"),
+    names: tuple[Name, ...] = tuple(BASELINES),
+    share: float = 1.0,
+) -> None:
+    """Train nano's baselines.
+
+    Args:
+        nano: folder of a finished `make nano`.
+        out: where the models go; those that are there are not trained again.
+        names: which ones.
+        share: of the recipe's steps.
+    """
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+
+    def log(line: str) -> None:
+        with (out / "training.log").open("a") as file:
+            file.write(f"{(time.monotonic() - started) / 60:6.2f} min: {line}\n")
+
+    for name in names:
+        if not (out / name / "baseline.json").exists():
+            train_baseline(name, nano, out, NanoSettings(), share=share, log=log)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
