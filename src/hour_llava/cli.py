@@ -215,7 +215,9 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
     module = importlib.import_module(module_name)
     function: Verb = getattr(module, function_name)
     # `train` has other flags for each recipe: a module may read its verb's arguments itself.
-    reader = getattr(module, f"read_{function_name}", None) or partial(read_arguments, function)
+    reader = vars(module).get(f"read_{function_name}")
+    if getattr(reader, "__module__", None) != module_name:  # `status` imports a read_status
+        reader = partial(read_arguments, function)
     try:
         call = reader(arguments, program=f"{PROGRAM} {verb}")
     except SystemExit:  # --help was printed
