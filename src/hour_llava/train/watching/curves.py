@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CURVES = "curves.png"
-_MEMORY = 0.95
+_SHARE_SMOOTHED, _MAX_MEMORY = 0.04, 0.98
 _COLOURS = ("#1f5fa8", "#d9722b", "#3a8f4d", "#8a4fa3", "#b33b3b", "#6b6b6b", "#2a9d9d", "#a38b1e")
 Numbers = npt.NDArray[np.float64]
 Lines = Sequence[Mapping[str, Any]]
@@ -73,8 +73,10 @@ def draw_curves(log: Path, out: Path) -> Path:
     return out
 
 
-def smooth(values_N: Numbers, memory: float = _MEMORY) -> Numbers:
-    """Take running means that forget, and that begin at the first value without bias."""
+def smooth(values_N: Numbers) -> Numbers:
+    """Take running means over about 4 % of a run, at most 50 steps; they begin without bias."""
+    span = max(1.0, _SHARE_SMOOTHED * len(values_N))
+    memory = min(_MAX_MEMORY, 1 - 1 / span)
     total, weight = 0.0, 0.0
     smoothed_N = np.empty_like(values_N)
     for number, value in enumerate(values_N):
@@ -87,6 +89,7 @@ def smooth(values_N: Numbers, memory: float = _MEMORY) -> Numbers:
 def _draw(lines: Lines, title: str) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     steps = [line for line in lines if line["kind"] == "step"]
     measured = [line for line in lines if line["kind"] not in ("run", "step", "end")]
@@ -96,12 +99,13 @@ def _draw(lines: Lines, title: str) -> Any:
     figure.suptitle(f"{title}: {last}", fontsize=13)
     (loss, rates, norm), (exams, pace, data) = figure.subplots(2, 3)
     _draw_losses(loss, steps, measured)
-    _draw_each(rates, steps, "lr/", "learning rate", is_smooth=False)
+    _draw_rates(rates, steps)
     _draw_one(norm, steps, "grad_norm", "gradient norm, before clipping", _COLOURS[3])
     _draw_measured(exams, [line for line in measured if line["kind"] != "validation"])
     _draw_one(pace, steps, "seconds", "seconds a step", _COLOURS[2])
     _draw_waiting(data, steps)
     for axes in (loss, rates, norm, exams, pace, data):
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("step")
@@ -121,18 +125,13 @@ def _draw_losses(axes: Axes, steps: Lines, measured: Lines) -> None:
     _legend(axes)
 
 
-def _draw_each(axes: Axes, steps: Lines, prefix: str, title: str, *, is_smooth: bool) -> None:
-    axes.set_title(title)
-    names = sorted({name for line in steps for name in line if name.startswith(prefix)})
+def _draw_rates(axes: Axes, steps: Lines) -> None:
+    axes.set_title("learning rate")
+    names = sorted({name for line in steps for name in line if name.startswith("lr/")})
     for number, name in enumerate(names):
         x_N, y_N = _column(steps, name)
-        axes.plot(
-            x_N,
-            smooth(y_N) if is_smooth else y_N,
-            color=_colour(number),
-            ls=("-", "--", "-.", ":")[number % 4],
-            label=name.removeprefix(prefix),
-        )
+        style, label = ("-", "--", "-.", ":")[number % 4], name.removeprefix("lr/")
+        axes.plot(x_N, y_N, color=_colour(number), ls=style, label=label)
     _legend(axes)
 
 
@@ -143,7 +142,7 @@ def _draw_one(axes: Axes, steps: Lines, name: str, title: str, colour: str) -> N
 
 
 def _draw_measured(axes: Axes, measured: Lines) -> None:
-    axes.set_title("exam")
+    axes.set_title("exam: share right (dashed: by chance)")
     names = [
         (str(line["kind"]), name)
         for line in measured
@@ -155,6 +154,7 @@ def _draw_measured(axes: Axes, measured: Lines) -> None:
         x_N, y_N = _column([line for line in measured if line["kind"] == kind], name)
         label = f"{kind} {name}" if len(kinds) > 1 else name
         axes.plot(x_N, y_N, "o-", ms=4, color=_colour(number), label=label.replace("_", " "))
+        axes.plot(*_column(measured, f"chance/{name}"), "--", lw=1, color=_colour(number))
     if names:
         axes.set_ylim(-0.02, 1.02)
         _legend(axes)

@@ -61,8 +61,8 @@ class WorldExam:
         """Take the exam.
 
         Returns:
-            The mean over families of each format (oe, mc), what guessing gets (oe_chance, ...),
-            the share of tasks as oe/TASK, mc/TASK, and num_questions.
+            The mean over families of each format (oe, mc), what guessing gets (chance/oe, ..), how
+            many questions there were (questions/oe, ..), and the share of each task (oe/TASK, ..).
         """
         own = self._model_of(model)
 
@@ -73,8 +73,8 @@ class WorldExam:
         found: dict[str, float] = {}
         for score in result.accuracy:
             if score.family == "mean" and score.wordings == "all":
-                found |= {score.format: score.share, f"{score.format}_chance": score.chance}
-        found["num_questions"] = len(result.outcomes)
+                found |= {score.format: score.share, f"chance/{score.format}": score.chance}
+                found[f"questions/{score.format}"] = score.num_questions
         for score in result.tasks:
             if score.family != "mean":
                 found[f"{score.format}/{score.family}"] = score.share

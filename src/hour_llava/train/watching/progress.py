@@ -75,9 +75,14 @@ def figures(line: Line, pace: Pace) -> str:
 
 def measured(line: Line) -> str:
     """Write a measurement's line: its name, its step and the numbers without a slash."""
-    shown = {n: v for n, v in numbers_of(line).items() if "/" not in n and n != "seconds"}
-    values = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-    return f"{line['kind']} at step {line['step']:,}: {values} ({line['seconds']:.3g} s)"
+    numbers = numbers_of(line)
+    shown: list[str] = []
+    for name, value in numbers.items():
+        if "/" not in name and name != "seconds":
+            chance = numbers.get(f"chance/{name}")
+            by_chance = "" if chance is None else f" (chance {chance:.2f})"
+            shown.append(f"{name} {value:.4g}{by_chance}")
+    return f"{line['kind']} at step {line['step']:,}: {', '.join(shown)}; {line['seconds']:.3g} s"
 
 
 class _TwoLines(Progress):

@@ -52,7 +52,8 @@ def test_a_resumed_run_says_where_it_goes_on(capsys: pytest.CaptureFixture[str])
 
 def test_measurements_are_told_without_their_details() -> None:
     line = {"kind": "exam", "step": 1200, "seconds": 3.21, "oe": 0.75, "oe/colour": 1.0}
-    assert measured(line) == "exam at step 1,200: oe 0.75 (3.21 s)"
+    said = measured(line | {"mc": 0.5, "chance/mc": 0.3333})
+    assert said == "exam at step 1,200: oe 0.75, mc 0.5 (chance 0.33); 3.21 s"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
