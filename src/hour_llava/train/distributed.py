@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hour_llava.errors import ConfigError
 
@@ -89,27 +89,32 @@ def prepare(model: nn.Module, *, sharding: Sharding, precision: Precision, devic
 def shard(model: nn.Module, *, precision: Precision, device: str) -> None:
     """Divide a model's weights between the processes (FSDP2), in place.
 
+    Processes other than the first may bring it on the meta device: they get their shares from the
+    first, so that its weights lie once in a machine's memory and not once for every GPU.
+
     Raises:
         ConfigError: the model has no layer of the kinds that are sharded one by one.
     """
     if not dist.is_initialized():  # one process: the same arithmetic as on many
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    policy = MixedPrecisionPolicy(cast_forward_inputs=False)  # times of frames stay exact
+    is_empty = any(weight.is_meta for weight in model.parameters())
+    is_spread = any_process(is_empty)
     if precision == "bf16":
         _store_frozen_as_bf16(model)
-        policy = MixedPrecisionPolicy(
-            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
+    whole = [weight.detach() for weight in model.parameters()] if is_spread else []
     mesh = init_device_mesh(device, (dist.get_world_size(),), mesh_dim_names=("data",))
     units = [module for module in model.modules() if type(module).__name__ in UNITS]
     if not units:
         raise ConfigError(f"fsdp2 found none of {', '.join(UNITS)} in {type(model).__name__}")
-    for unit in units:
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-    whole = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
-    assert not whole, f"not sharded: {whole}"
+    for module in (*units, model):
+        fully_shard(module, mesh=mesh, mp_policy=_policy(precision))
+    if is_empty:
+        model.to_empty(device=device)
+    if is_spread:
+        _spread(model, whole)
+    left = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
+    assert not left, f"not sharded: {left}"
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -203,11 +208,41 @@ def _submodule(model: nn.Module, name: str) -> nn.Module | None:
     return next(found, None)
 
 
+def _policy(precision: Precision) -> MixedPrecisionPolicy:
+    """Say in which types layers run; inputs are left alone, for times of frames must stay exact."""
+    if precision == "fp32":
+        return MixedPrecisionPolicy(cast_forward_inputs=False)
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+
+
 def _store_frozen_as_bf16(model: nn.Module) -> None:
-    """Halve what frozen weights take, where it loses nothing: released ones are bfloat16."""
+    """Halve what frozen weights take, where it loses nothing: released ones are bfloat16.
+
+    The first process looks at the numbers, and all do as it finds.
+    """
+    exact: list[bool] = []
     for weight in model.parameters():
-        if weight.requires_grad or weight.dtype != torch.float32:
-            continue
-        rounded = weight.detach().bfloat16()
-        if torch.equal(rounded.float(), weight.detach()):
-            weight.data = rounded
+        is_exact = not weight.requires_grad and weight.dtype == torch.float32 and rank() == 0
+        exact.append(is_exact and torch.equal(weight.bfloat16().float(), weight))
+    for weight, is_exact in zip(model.parameters(), gathered(exact)[0], strict=True):
+        if is_exact:
+            weight.data = weight.detach().bfloat16()
+
+
+def _spread(model: nn.Module, whole: list[Tensor]) -> None:
+    """Give every process its share of the first one's weights, and a copy of its buffers.
+
+    Args:
+        model: Sharded; on processes that brought none its shares are not yet filled.
+        whole: The first process's weights, in the model's order.
+    """
+    for weight, full in zip(model.parameters(), whole, strict=True):
+        assert isinstance(weight, DTensor)
+        mine = weight.to_local()
+        sent = full.to(mine.device) if rank() == 0 else torch.empty_like(full, device=mine.device)
+        share = distribute_tensor(sent, weight.device_mesh, weight.placements, src_data_rank=0)
+        mine.detach().copy_(share.to_local())
+    for buffer in model.buffers():
+        dist.broadcast(buffer, src=0)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from hour_llava.data.cache import NodeCache
 from hour_llava.data.collate import Collator, TrainingData
 from hour_llava.data.features import tower_digest
 from hour_llava.data.manifest import read_manifest
@@ -29,6 +30,7 @@ from hour_llava.train.config import DataConfig, TrainConfig, differences
 from hour_llava.train.distributed import (
     choose_sharding,
     finish,
+    gathered,
     is_sharded,
     num_processes,
     prepare,
@@ -78,8 +80,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
 def _train(config: TrainConfig, out: Path, checkpoint: Path | None, device: str) -> Path:
     hardware, optim = config.hardware, config.optim
     sharding = choose_sharding(hardware.sharding, world_size=num_processes(), device=device)
-    model, processor = initialise(config.model, seed=config.seed)
-    tower = tower_digest(model)
+    has_weights = rank() == 0 or sharding != "fsdp2"  # the first rank deals them out
+    model, processor = initialise(
+        config.model, seed=config.seed, device=None if has_weights else "meta"
+    )
+    tower = gathered(tower_digest(model) if has_weights else None)[0]
     freeze(model, optim.rates())
     prepare(model, sharding=sharding, precision=hardware.precision, device=device)
     collator = collator_of(config, model, processor, tower=tower)
@@ -172,7 +177,19 @@ def collator_of(
         tower=tower or tower_digest(model),
         feature_size=model.config.vision_config.hidden_size,
         fps=data.fps,
+        cache=cache_of(data),
     )
+
+
+def cache_of(data: DataConfig) -> NodeCache | None:
+    """Open the node's cache of features, where one is wanted.
+
+    Raises:
+        ResourceError: It cannot be written.
+    """
+    if data.cache is None:
+        return None
+    return NodeCache.open(data.cache, gigabytes=data.cache_gigabytes)
 
 
 def material_of(config: TrainConfig, collator: Collator) -> Material:

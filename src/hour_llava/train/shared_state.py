@@ -89,7 +89,13 @@ def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
         return dict(model.state_dict())
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     gathered: Any = get_model_state_dict(model, options=whole)
-    return gathered
+    return {name: _alone(weight) for name, weight in gathered.items()}
+
+
+def _alone(weight: Tensor) -> Tensor:
+    """Give a tensor a storage of its own size: gathering unequal shares leaves a larger one."""
+    is_exact = weight.untyped_storage().nbytes() == weight.nbytes
+    return weight if is_exact else weight.clone()
 
 
 @contextmanager
