@@ -31,12 +31,19 @@ from hour_llava.world.exam import (
     ExamResult,
     ExamVideo,
     Score,
+    add_up,
     decayed_seconds,
     exam,
     oracle_coverage,
     uniform_seconds,
 )
-from hour_llava.world.families import ALL_FAMILIES, FAMILIES, TASK_OF, families_of
+from hour_llava.world.families import (
+    ALL_FAMILIES,
+    FAMILIES,
+    STORY_FAMILIES,
+    TASK_OF,
+    families_of,
+)
 from hour_llava.world.questions import Question, make_questions, vocabulary
 from hour_llava.world.timeline import Timeline, make_timeline
 from hour_llava.world.video_file import write_video
@@ -270,9 +277,15 @@ def video_of(
 
 
 def scores_of(result: ExamResult) -> dict[str, Any]:
-    """Keep all scores, rounded."""
+    """Keep all scores, rounded, and beside them the means of the needles' and story's families."""
     names = ("tasks", "accuracy", "evidence", "single_evidence", "when_by_peak")
-    return {name: [_rounded(score) for score in getattr(result, name)] for name in names}
+    scores = {name: [_rounded(score) for score in getattr(result, name)] for name in names}
+    groups: dict[str, Any] = {}
+    for group, families in (("needles", FAMILIES), ("story", STORY_FAMILIES)):
+        part = add_up([o for o in result.outcomes if o.family in families])
+        means = [s for s in (*part.accuracy, *part.single_evidence) if s.family == "mean"]
+        groups[group] = [_rounded(score) for score in means]
+    return scores | {"groups": groups}
 
 
 def _rounded(score: Score) -> dict[str, Any]:

@@ -1,18 +1,30 @@
-"""Draw the tables of docs/nano.md from benchmarks/results/nano_exam.json.
+"""Draw nano's tables from benchmarks/results/nano_exam.json.
 
-python benchmarks/nano_table.py
+    python benchmarks/nano_table.py             print all of them
+    python benchmarks/nano_table.py --write     put them into docs/nano.md and README.md
+
+A table stands between `<!-- nano_table: NAME -->` and `<!-- /nano_table -->`.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from hour_llava.world.questions import FAMILIES
+import tyro
+
+from hour_llava.tasks import TASKS
+from hour_llava.world.families import ALL_FAMILIES, FAMILIES, TASK_OF, families_of
 from nano_exam import ARMS, RESULTS
 
 LENGTHS = {180: "3 min", 600: "10 min", 3600: "60 min"}
-TARGETS: dict[str, tuple[float, float, float]] = {
+PAGES = ("docs/nano.md", "README.md")
+Targets = tuple[float, float, float]
+TARGETS: dict[str, Targets] = {
+    **dict.fromkeys(ALL_FAMILIES, (0.75, 0.65, 0.50)),
     **dict.fromkeys(
         ("object", "colour", "digit", "scene", "position", "existence"), (0.98, 0.96, 0.93)
     ),
@@ -20,26 +32,70 @@ TARGETS: dict[str, tuple[float, float, float]] = {
     **dict.fromkeys(("next_scene", "action"), (0.96, 0.92, 0.85)),
     "duration": (0.92, 0.85, 0.70),
 }
-PEAK_TARGETS = (0.99, 0.99, 0.97)
+PEAK_TARGETS: Targets = (0.99, 0.99, 0.97)
+BASELINES = {
+    "no_memaug": "retrained without MemAug",
+    "uniform_32": "retrained on 32 frames",
+    "uniform_64": "retrained on 64 frames",
+    "no_rope": "retrained without rotary positions",
+}
+ARM_NAMES = {
+    "full": "all",
+    "blind": "another video's",
+    "decayed": "the decayed tokens alone",
+    "uniform_32": "32 frames",
+    "uniform_64": "64 frames",
+    "quarter": "every fourth second",
+    "no_rope": "all, without rotary positions",
+}
 
 Known = dict[str, Any]
 
 
-def find(known: Known, key: str, family: str, format: str, wordings: str = "all") -> Any:
+def trained_families(known: Known) -> tuple[str, ...]:
+    """List what the examined model was trained on."""
+    about = next((entry["model"] for entry in known.values() if "model" in entry), {})
+    return tuple(about.get("families", ALL_FAMILIES))
+
+
+def task_targets(task: str, families: Sequence[str]) -> Targets:
+    """Give the mean of the targets of a task's families that were trained on."""
+    known = [TARGETS[f] for f in families_of(task) if f in families] or [(0.75, 0.65, 0.50)]
+    first, second, third = (sum(of_length) / len(known) for of_length in zip(*known, strict=True))
+    return first, second, third
+
+
+def find(
+    known: Known, key: str, kind: str, name: str, format: str = "oe", wordings: str = "all"
+) -> Any:
     """Find a score, None where it was not measured."""
-    scores = known.get(key, {})
-    scores = scores.get("evidence" if format == "peak" else "accuracy", [])
-    wanted = (family, format, wordings)
+    wanted = (name, format, wordings)
+    scores = known.get(key, {}).get(kind, [])
     return next((s for s in scores if (s["family"], s["format"], s["wordings"]) == wanted), None)
+
+
+def mean_of(known: Known, key: str, format: str = "oe", wordings: str = "all") -> Any:
+    """Find the mean of all families that the model was trained on."""
+    if trained_families(known) == FAMILIES:
+        groups = known.get(key, {}).get("groups", {}).get("needles", [])
+        wanted = (format, wordings)
+        return next((s for s in groups if (s["format"], s["wordings"]) == wanted), None)
+    kind = "single_evidence" if format == "peak" else "accuracy"
+    return find(known, key, kind, "mean", format, wordings)
 
 
 def cell(score: Any, target: float | None = None) -> str:
     """Write a share with its interval; a missed target is marked."""
     if score is None:
         return "-"
-    text = f"{score['share']:.3f} [{score['low']:.2f}, {score['high']:.2f}]"
+    text = f"{score['share']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
     is_met = target is None or max(score["share"], score["high"]) >= target
     return text if is_met else f"**{text}**"
+
+
+def plain(score: Any) -> str:
+    """Write a share alone."""
+    return "-" if score is None else f"{score['share']:.2f}"
 
 
 def row(*cells: str) -> str:
@@ -52,65 +108,165 @@ def header(*cells: str) -> list[str]:
     return [row(*cells), row(*("---" for _ in cells))]
 
 
-def main_table(known: Known, part: str) -> list[str]:
-    """Open-ended accuracy a family and length beside its target; multiple choice behind it."""
+def task_table(known: Known, part: str) -> list[str]:
+    """A row a task: open-ended beside target, chance and multiple choice."""
+    families = trained_families(known)
     heads = [f"{name} {kind}" for name in LENGTHS.values() for kind in ("open", "target", "mc")]
-    lines = header("family", *heads)
-    for family in (*FAMILIES, "mean"):
-        cells = [family]
+    lines = header("task", "trained on", "chance open, mc", *heads)
+    for task in (task.slug for task in TASKS):
+        of_task = families_of(task)
+        trained = [family for family in of_task if family in families]
+        what = "all" if len(trained) == len(of_task) else ", ".join(trained) or "nothing"
+        cells = [task, what, _chances(known, part, task)]
         for number, seconds in enumerate(LENGTHS):
-            key = f"{part}/{part}/{seconds}"
-            target = TARGETS[family][number] if family in TARGETS else None
-            cells.append(cell(find(known, key, family, "oe"), target))
-            cells.append("" if target is None else f"{target:.2f}")
-            choice = find(known, key, family, "mc")
-            cells.append("-" if choice is None else f"{choice['share']:.3f}")
+            key = f"{part}/{seconds}"
+            target = task_targets(task, families)[number] if trained else None
+            cells.append(cell(_of_trained(known, key, task, trained), target))
+            cells.append("-" if target is None else f"{target:.2f}")
+            cells.append(plain(_of_trained(known, key, task, trained, "mc")))
         lines.append(row(*cells))
-    return lines
+    return [*lines, _mean_row(known, part, ("mean of trained families", "", ""))]
+
+
+def _chances(known: Known, part: str, task: str) -> str:
+    pair = [find(known, f"{part}/{s}", "tasks", task, f) for f in ("oe", "mc") for s in LENGTHS]
+    found = [next((s for s in pair[n : n + 3] if s is not None), None) for n in (0, 3)]
+    return ", ".join("-" if s is None else f"{s['chance']:.2f}" for s in found)
+
+
+def _mean_row(known: Known, part: str, heads: Sequence[str]) -> str:
+    cells = [*heads]
+    for seconds in LENGTHS:
+        key = f"{part}/{seconds}"
+        cells += [cell(mean_of(known, key)), "", plain(mean_of(known, key, "mc"))]
+    return row(*cells)
+
+
+def family_table(known: Known, part: str) -> list[str]:
+    """A row a family that was trained on, as in the table of tasks."""
+    heads = [f"{name} {kind}" for name in LENGTHS.values() for kind in ("open", "target", "mc")]
+    lines = header("family", "task", *heads)
+    for family in trained_families(known):
+        cells = [family, TASK_OF[family]]
+        for number, seconds in enumerate(LENGTHS):
+            key, target = f"{part}/{seconds}", TARGETS[family][number]
+            cells.append(cell(find(known, key, "accuracy", family), target))
+            cells.append(f"{target:.2f}")
+            cells.append(plain(find(known, key, "accuracy", family, "mc")))
+        lines.append(row(*cells))
+    return [*lines, _mean_row(known, part, ("mean", ""))]
 
 
 def wording_table(known: Known) -> list[str]:
-    """Seen against unseen wordings, and the evidence peak."""
+    """Seen against unseen wordings, and the evidence peak of questions with one piece of it."""
     kinds = ("seen", "unseen", "peak")
     lines = header("family", *(f"{name} {kind}" for name in LENGTHS.values() for kind in kinds))
-    for family in (*FAMILIES, "mean"):
+    for family in (*trained_families(known), "mean"):
         cells = [family]
-        for seconds in LENGTHS:
-            key = f"mass/mass/{seconds}"
-            pair = [find(known, key, family, "oe", w) for w in ("seen", "unseen")]
-            peak = find(known, key, family, "peak")
-            cells += ["-" if s is None else f"{s['share']:.3f}" for s in (*pair, peak)]
+        for number, seconds in enumerate(LENGTHS):
+            key = f"mass/{seconds}"
+            if family == "mean":
+                pair = [mean_of(known, key, "oe", w) for w in ("seen", "unseen")]
+                peak = mean_of(known, key, "peak")
+                cells += [*map(plain, pair), cell(peak, PEAK_TARGETS[number])]
+                continue
+            pair = [find(known, key, "accuracy", family, "oe", w) for w in ("seen", "unseen")]
+            cells += [*map(plain, pair)]
+            cells.append(plain(find(known, key, "single_evidence", family, "peak")))
         lines.append(row(*cells))
     return lines
 
 
-def arms_table(known: Known) -> list[str]:
+def memory_table(known: Known) -> list[str]:
     """The mean of all families with less memory, swapped and retrained, and the coverage."""
     lines = header("memory", *LENGTHS.values())
-    arms = [(f"{arm}, swapped", f"swaps/{arm}") for arm in ARMS]
-    arms += [(f"{arm}, retrained", f"retrained/{arm}") for arm in ARMS[2:]]
+    arms = [(f"{ARM_NAMES[arm]}, swapped", f"swaps/{arm}") for arm in ARMS]
+    arms += [(name, f"{baseline}/swaps/full") for baseline, name in BASELINES.items()]
     for name, key in arms:
-        scores = [find(known, f"{key}/{seconds}", "mean", "oe") for seconds in LENGTHS]
-        lines.append(row(name.replace("_", " "), *(cell(score) for score in scores)))
-    for arm in ARMS[2:]:
+        scores = [mean_of(known, f"{key}/{seconds}") for seconds in LENGTHS]
+        lines.append(row(name, *(cell(score) for score in scores)))
+    for arm in ("decayed", "uniform_32", "uniform_64"):
         shares = [known.get(f"coverage/{s}", {}).get("share", {}).get(arm) for s in LENGTHS]
         cells = ["-" if share is None else f"{share['all']:.2f}" for share in shares]
-        lines.append(row(f"oracle coverage: {arm.replace('_', ' ')}", *cells))
+        lines.append(row(f"has all evidence: {ARM_NAMES[arm]}", *cells))
     return lines
 
 
-def main() -> None:
-    """Print all tables."""
-    known = json.loads(RESULTS.read_text())
-    for title, lines in (
-        ("Frames from the renderer", main_table(known, "mass")),
-        ("mp4 files", main_table(known, "files")),
-        ("Wordings and evidence", wording_table(known)),
-        ("With less memory", arms_table(known)),
-    ):
-        print(f"### {title}\n")
-        print("\n".join(lines) + "\n")
+def summary_table(known: Known) -> list[str]:
+    """README's: a row a task, three lengths, and an hour with less memory beside it."""
+    families = trained_families(known)
+    lines = header("task", *LENGTHS.values(), "targets", "chance", "60 min blind", "32 frames")
+    for task in (task.slug for task in TASKS):
+        trained = [family for family in families_of(task) if family in families]
+        targets = task_targets(task, families)
+        if not trained:
+            lines.append(row(task, *("not trained" for _ in LENGTHS), "-", "-", "-", "-"))
+            continue
+        is_part = len(trained) < len(families_of(task))
+        cells = [f"{task} ({', '.join(trained)} only)" if is_part else task]
+        for number, seconds in enumerate(LENGTHS):
+            cells.append(
+                cell(_of_trained(known, f"mass/{seconds}", task, trained), targets[number])
+            )
+        cells.append(" / ".join(f"{target:.2f}" for target in targets))
+        score = find(known, "mass/180", "tasks", task)
+        cells.append("-" if score is None else f"{score['chance']:.2f}")
+        cells += [
+            plain(_of_trained(known, f"swaps/{arm}/3600", task, trained))
+            for arm in ("blind", "uniform_32")
+        ]
+        lines.append(row(*cells))
+    cells = [cell(mean_of(known, f"mass/{seconds}")) for seconds in LENGTHS]
+    swapped = [plain(mean_of(known, f"swaps/{arm}/3600")) for arm in ("blind", "uniform_32")]
+    return [*lines, row("mean of families", *cells, "", "", *swapped)]
+
+
+def _of_trained(
+    known: Known, key: str, task: str, trained: Sequence[str], format: str = "oe"
+) -> Any:
+    """Find a task's score, or that of its one family that was trained on."""
+    if len(trained) == 1 < len(families_of(task)):
+        return find(known, key, "accuracy", trained[0], format)
+    return find(known, key, "tasks", task, format)
+
+
+TABLES: dict[str, Callable[[Known], list[str]]] = {
+    "tasks": lambda known: task_table(known, "mass"),
+    "families": lambda known: family_table(known, "mass"),
+    "files": lambda known: task_table(known, "files"),
+    "file families": lambda known: family_table(known, "files"),
+    "wordings": wording_table,
+    "memory": memory_table,
+    "summary": summary_table,
+}
+
+
+def put_into(text: str, name: str, lines: Sequence[str]) -> str:
+    """Replace what stands between a table's two marks; a text without them stays as it is."""
+    between = re.compile(rf"(<!-- nano_table: {name} -->\n).*?(<!-- /nano_table -->)", re.DOTALL)
+    table = "\n".join(lines) + "\n"
+    return between.sub(lambda found: f"{found[1]}{table}{found[2]}", text)
+
+
+def main(write: bool = False, results: Path = RESULTS) -> None:
+    """Print all tables, or put them where they belong.
+
+    Args:
+        write: replace them in docs/nano.md and README.md.
+        results: the exam's scores.
+    """
+    known = json.loads(results.read_text())
+    tables = {name: draw(known) for name, draw in TABLES.items()}
+    if not write:
+        for name, lines in tables.items():
+            print(f"### {name}\n\n" + "\n".join(lines) + "\n")
+        return
+    for page in (Path(__file__).parents[1] / page for page in PAGES):
+        text = page.read_text()
+        for name, lines in tables.items():
+            text = put_into(text, name, lines)
+        page.write_text(text)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)
