@@ -17,7 +17,7 @@ from hour_llava.commands.terminal import say
 from hour_llava.commands.usage import UsageError, read_arguments
 from hour_llava.errors import ConfigError
 from hour_llava.recipes import RECIPES, Recipe
-from hour_llava.train.config import TrainConfig
+from hour_llava.train.config import DataConfig, TrainConfig
 
 if TYPE_CHECKING:
     from hour_llava.train.estimate import Plan
@@ -68,12 +68,18 @@ def train(
             f"{recipe} brings no data: name it with --data.manifest FILE.jsonl ..., which "
             "`hour-llava data group` makes and `hour-llava data check` checks"
         )
-    return _train(chosen.prepared(config, folder), folder, resume=resume, anyway=anyway)
+    return _train(chosen, config, folder, resume=resume, anyway=anyway)
 
 
-def _train(config: TrainConfig, out: Path, *, resume: bool, anyway: bool) -> int:
+def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyway: bool) -> int:
+    from hour_llava.commands.loading import keep_libraries_quiet
+    from hour_llava.train.run import checkpoint_to_resume
     from hour_llava.train.run import train as run_training
 
+    keep_libraries_quiet()
+    checkpoint_to_resume(config, out, resume=resume)  # refused now, not behind minutes of loading
+    _require_data(config.data)
+    config = recipe.prepared(config, out)
     if not anyway:
         _require_room(config)
     model = run_training(config, out, resume=resume)
@@ -84,6 +90,10 @@ def _train(config: TrainConfig, out: Path, *, resume: bool, anyway: bool) -> int
 
 
 def _say_what_is_next(config: TrainConfig, model: Path) -> None:
+    if config.model.lora.rank:
+        merged = model.with_name(f"{model.name}_merged")
+        say(f"next: hour-llava merge {model} --out {merged}     (it is an adapter)")
+        return
     following = config.name.replace(f"stage{config.stage}", f"stage{config.stage + 1}")
     if following in RECIPES and config.stage < 3:
         say(f"next: hour-llava train {following} --model.start {model}")
@@ -175,6 +185,14 @@ def _print_plan(recipe: Recipe, config: TrainConfig, plan_for: str | None, *, as
         print("\n".join(plan_lines(plan)))
     plan.require_fit()
     return 0
+
+
+def _require_data(data: DataConfig) -> None:
+    """Refuse manifests that cannot be opened."""
+    from hour_llava.data.manifest import read_manifest
+
+    for path in (*data.manifest, *([data.validation] if data.validation else [])):
+        read_manifest(path, root=data.root, features=data.features)
 
 
 def _require_room(config: TrainConfig) -> None:

@@ -154,13 +154,29 @@ def naming_folder(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """Read a model folder's config.json.
+
+    Raises:
+        CheckpointError: it is missing or no JSON, or the folder is a LoRA adapter.
+    """
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} is a LoRA adapter, not a model: `hour-llava merge {folder} --out FOLDER` "
+            "makes one of it"
+        )
+    return read_json(folder / "config.json")
+
+
 def _read_checkpoint(folder: Path) -> Checkpoint:
-    values = read_json(folder / "config.json")
+    values = read_config_json(folder)
     model_type = values.get("model_type")
     if model_type not in (HourLlavaConfig.model_type, RELEASED_TYPE):
+        is_llava = model_type == "llava_onevision" or "mm_vision_tower" in values
+        hint = "; it has no MemAug, but training starts from it: --model.start" if is_llava else ""
         raise CheckpointError(
             f"{folder} holds a {model_type!r} model; Hour-LLaVA reads "
-            f"{HourLlavaConfig.model_type!r} and {RELEASED_TYPE!r}"
+            f"{HourLlavaConfig.model_type!r} and {RELEASED_TYPE!r}{hint}"
         )
     entries = read_folder(folder)
     tokenizer = read_tokenizer(folder)

@@ -20,12 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hour_llava.errors import CheckpointError, ConfigError
+from hour_llava.model.checkpoints import listing
 from hour_llava.model.released_layout import read_json
 from hour_llava.train.config import LoraConfig, ModelConfig
 
 BASE_FILE = "training_base.json"
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 ALWAYS_WHOLE = ("memory_maker", "memaug")
+_PLACES = ("start", "language_model", "vision_tower")
 _ADAPTER_NAME = "default"
 _PREFIX = "base_model.model."
 
@@ -133,7 +135,7 @@ def write_adapter(
     saved = _peft_config(
         lora,
         rf"model\.language_model\..*\.(?:{names})",
-        base_model_name_or_path=model_config.start or model_config.language_model,
+        base_model_name_or_path=_absolute(model_config.start or model_config.language_model),
         modules_to_save=list(parts),
         inference_mode=True,
     )
@@ -145,8 +147,14 @@ def write_adapter(
         if is_adapter(name) or name.startswith(prefixes)
     }
     save_file(kept, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    base = {"model": asdict(model_config), "seed": seed}
+    places = {n: _absolute(getattr(model_config, n)) for n in _PLACES}
+    base = {"model": asdict(replace(model_config, **places)), "seed": seed}
     (folder / BASE_FILE).write_text(json.dumps(base, indent=1) + "\n", encoding="utf-8")
+
+
+def _absolute(name: str | None) -> str | None:
+    """Give a local folder's whole path: the adapter is merged from anywhere."""
+    return str(Path(name).absolute()) if name and Path(name).is_dir() else name
 
 
 def read_base(folder: Path, base: str | None = None) -> tuple[ModelConfig, int]:
@@ -217,8 +225,6 @@ def _our_name(key: str) -> str:
 
 
 def _check(path: Path, wanted: set[str], found: set[str]) -> None:
-    from hour_llava.model.checkpoints import listing
-
     faults = [
         listing("is missing", list(wanted - found)),
         listing("has extra", list(found - wanted)),

@@ -28,6 +28,7 @@ from hour_llava.model.checkpoints import (
     listing,
     naming_folder,
     read_checkpoint,
+    read_config_json,
     read_tokenizer,
     without_tied_head,
 )
@@ -38,7 +39,6 @@ from hour_llava.model.released_layout import (
     RELEASED_TYPE,
     config_from_released,
     our_key,
-    read_json,
 )
 from hour_llava.model.tensor_files import TensorEntry, read_folder
 from hour_llava.train.config import Layout, ModelConfig
@@ -102,7 +102,7 @@ def read_start(model: ModelConfig) -> Start:
     """
     folder = _start_folder(model)
     with naming_folder(folder):
-        values = _config_json(folder)
+        values = read_config_json(folder)
         layout = _layout_of(folder, values) if model.layout == "auto" else model.layout
         _check_halves(model, layout)
         start = _READERS[layout](model, folder, values)
@@ -171,15 +171,6 @@ def _start_folder(model: ModelConfig) -> Path:
     if not name:
         raise ConfigError("--model.start is empty: name a folder or a hub id to start from")
     return find_folder(name)
-
-
-def _config_json(folder: Path) -> dict[str, Any]:
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"{folder} is a LoRA adapter, not a model: `hour-llava merge {folder} --out FOLDER` "
-            "makes one to start from"
-        )
-    return read_json(folder / "config.json")
 
 
 def _layout_of(folder: Path, values: Mapping[str, Any]) -> Layout:
@@ -290,7 +281,7 @@ def _read_qwen_siglip(model: ModelConfig, folder: Path, values: Mapping[str, Any
             )
     text_folder, tower_folder = find_folder(language), find_folder(tower)
     with naming_folder(tower_folder):
-        seen = _config_json(tower_folder)
+        seen = read_config_json(tower_folder)
         if seen.get("model_type") not in _SIGLIP_TYPES:
             raise CheckpointError(
                 f"{tower_folder} holds a {seen.get('model_type')!r} model; the vision tower is a "
@@ -301,7 +292,7 @@ def _read_qwen_siglip(model: ModelConfig, folder: Path, values: Mapping[str, Any
         vision = dict(seen.get("vision_config") or seen)
         kept = int(vision["num_hidden_layers"]) - 1  # as released: the last layer is not read
     with naming_folder(text_folder):
-        text = _text_config(text_folder, _config_json(text_folder))
+        text = _text_config(text_folder, read_config_json(text_folder))
         tokenizer = read_tokenizer(text_folder)
     config = HourLlavaConfig(
         vision_config=_tower_config(vision, kept),

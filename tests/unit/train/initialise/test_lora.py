@@ -159,6 +159,23 @@ def test_a_base_in_bfloat16_stays_so_and_may_have_moved(
 # ------------------------------------------------------------------- what is refused
 
 
+def test_an_adapter_alone_is_no_model(adapter: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"hour-llava merge {adapter} --out"):
+        load_pretrained(adapter)
+
+
+def test_an_adapter_of_a_relative_start_is_merged_from_anywhere(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(base.parent)
+    config = ModelConfig(start=base.name, lora=LORA)
+    model, processor = initialise(config, seed=0)
+    export(model, processor, tmp_path / "model", model_config=config)
+    monkeypatch.chdir(tmp_path)
+    merge_adapter(Path("model"), Path("merged"))
+    assert (tmp_path / "merged" / "config.json").is_file()
+
+
 def test_a_target_that_is_no_layer_is_named(config: ModelConfig, base: Path) -> None:
     lora = LoraConfig(rank=2, targets=("q_proj", "Wqkv"))
     with pytest.raises(ConfigError, match=r"Wqkv: .* it has .*down_proj"):

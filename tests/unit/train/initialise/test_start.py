@@ -247,6 +247,15 @@ def test_other_models_adapters_and_lone_halves_are_refused(
     assert "no model is called nowhere" in refusal(ModelConfig(start="nowhere"), ModelNotFoundError)
 
 
+def test_converting_llava_onevision_says_what_to_do_with_it(
+    llava: Any, as_released: Any, tmp_path: Path
+) -> None:
+    folder = llava()[1]
+    for source in (folder, as_released(folder)):
+        with pytest.raises(CheckpointError, match=r"training starts from it: --model\.start"):
+            convert(source, tmp_path / "x")
+
+
 def test_a_layout_that_is_forced_wrongly_ends_in_one_line(llava: Any, qwen: Any) -> None:
     for layout in ("hour_llava", "llava_onevision", "llava_onevision_hf"):
         refusal(ModelConfig(start=str(qwen[1]), layout=layout))
