@@ -173,11 +173,11 @@ def prepare(config: TrainConfig, out: Path) -> TrainConfig:
 
 
 def _start(folder: Path, seed: int) -> Path:
+    from hour_llava.train.export import export
+
     if not (folder / _MARK).is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        model, processor = make_model(seed)
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        export(*make_model(seed), folder)
         (folder / _MARK).write_text(json.dumps({"version": _VERSION, "seed": seed}))
     if json.loads((folder / _MARK).read_text()) != {"version": _VERSION, "seed": seed}:
         raise ConfigError(f"{folder} was made of another seed than {seed}; name another --out")

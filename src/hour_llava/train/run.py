@@ -68,7 +68,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         DataError, ModelNotFoundError, ResourceError, TrainingError: See `HourLlavaTrainer.train`.
         SystemExit: A signal ended the run, after a checkpoint was saved: 130 or 143.
     """
-    checkpoint = _to_resume(config, out, resume=resume)
+    checkpoint = checkpoint_to_resume(config, out, resume=resume)
     device = _device(config.hardware.device)
     _join_processes(device)
     try:
@@ -232,7 +232,7 @@ def write_config(config: TrainConfig, out: Path) -> dict[str, Any]:
     return facts
 
 
-def _to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Path | None:
+def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Path | None:
     """Find the checkpoint to go on from.
 
     Raises:

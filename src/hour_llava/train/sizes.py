@@ -129,7 +129,7 @@ def count_tokens_of(sample: SampleSize, config: HourLlavaConfig) -> TokenCounts:
 
 def _paper_streams() -> Mapping[str, StreamSize]:
     def stream(name: str, typical: SampleSize, largest: SampleSize) -> StreamSize:
-        note = "the paper's number of samples, their sizes assumed"
+        note = "the paper's; sizes assumed"
         return StreamSize(
             name=name, num_samples=None, typical=(typical,), largest=largest, note=note
         )
