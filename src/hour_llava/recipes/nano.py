@@ -1,22 +1,28 @@
 """Train the built-in nano model from scratch: `python -m hour_llava.recipes.nano --out DIR`.
 
-    render   short clips of MarathonWorld at the tower's size, damaged as other codecs would
-    tower    what stands in each cell of single frames
+    render   clips of MarathonWorld at the tower's size, damaged as other codecs would
+    tower    stage 1: what stands in each cell of single frames
     encode   the frozen tower's features of all clips
-    loop     MemAug and language model on videos made of the clips' pieces, 14 s first, then an hour
+    loop     stages 2 and 3: MemAug and language model on videos made of the clips' pieces, short
+             ones first, then up to an hour
 
-Every part leaves files in DIR/work and is passed over when those are there. Two processes of one
-thread each share the work; the time taken is in DIR/training.log.
+Two processes of one thread each share the work; the common trainer runs all stages. Every part
+leaves files in DIR/work and is passed over when those are there; a stage that was killed goes on at
+its last checkpoint. The time taken is in DIR/training.log.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,16 +48,20 @@ from hour_llava.train.nano.bank import (
 from hour_llava.train.nano.batches import Composer
 from hour_llava.train.nano.drills import drill_timeline
 from hour_llava.train.nano.foreign import foreign_frames
-from hour_llava.train.nano.loop import Heads, LoopSettings, Stage, measure, train_on_features
+from hour_llava.train.nano.lessons import LoopSettings, Stage
+from hour_llava.train.nano.loop import measure, train_on_features, train_tower
+from hour_llava.train.nano.objective import Heads
+from hour_llava.train.nano.scraps import scrap_timeline
 from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.splice import Scrapbook
 from hour_llava.train.nano.team import Team
 from hour_llava.train.nano.tokenizer import END, IMAGE, START, VIDEO, build_tokenizer
 from hour_llava.train.nano.tower import (
     AttributeHeads,
+    FrameLessons,
+    TowerObjective,
     TowerSettings,
     has_unusual_pose,
-    train_tower,
 )
 from hour_llava.world.questions import ALL_FAMILIES, vocabulary
 
@@ -75,14 +85,6 @@ FAMILIES = ALL_FAMILIES
 """What nano is asked: all that MarathonWorld asks."""
 
 NUM_PROCESSES = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A part of the tower's training; `is_shared`: by both processes, when all clips are drawn."""
-
-    settings: TowerSettings
-    is_shared: bool
 
 
 def _default_loops() -> tuple[LoopSettings, ...]:
@@ -113,8 +115,9 @@ class NanoSettings:
     """The whole run; the defaults made the model that ships.
 
     Args:
-        short, long: groups of clips (seconds, clips): the tower learns from the first, all are cut
-            to pieces for the videos that the rest learns from.
+        short: groups of clips (seconds, clips), from which the tower learns.
+        scraps: (seconds, clips, groups) made to be cut up; these and the short ones are what the
+            videos are made of that the rest learns from.
         drills: clips that crowd all cells with turning, moving and growing shapes, for the tower.
         held_out: groups that nothing is trained on, for the log.
         noise: standard deviation added to the features, as a share of theirs.
@@ -129,20 +132,12 @@ class NanoSettings:
     language_layers: int = 3
     tube_size: int = 3
     short: tuple[tuple[int, int], ...] = ((20, 900), (16, 600), (26, 500), (14, 600))
-    long: tuple[tuple[int, int], ...] = (
-        *((18, 700), (22, 700), (28, 500)),
-        *((36, 200), (52, 200), (124, 200)),
-    )
+    scraps: tuple[int, int, int] = (60, 400, 4)
     drills: tuple[int, int] = (20, 1100)
     held_out: tuple[tuple[int, int], ...] = ((20, 60), (180, 20), (600, 8))
-    tower: tuple[Phase, ...] = (
-        Phase(settings=TowerSettings(num_steps=3600, learning_rate=2e-3), is_shared=False),
-        Phase(
-            settings=TowerSettings(
-                num_steps=3400, learning_rate=1.2e-3, shares=(0.25, 0.25, 0.5), seed=1
-            ),
-            is_shared=True,
-        ),
+    tower: tuple[TowerSettings, ...] = (
+        TowerSettings(num_steps=3600, learning_rate=2e-3),
+        TowerSettings(num_steps=3400, learning_rate=1.2e-3, shares=(0.25, 0.25, 0.5), seed=1),
     )
     loops: tuple[LoopSettings, ...] = field(default_factory=_default_loops)
     noise: float = 0.12
@@ -155,14 +150,21 @@ class NanoSettings:
 
     def scrap_groups(self) -> list[ClipGroup]:
         """List the clips that videos are made of."""
-        return [_group(seconds, count, 0) for seconds, count in (*self.short, *self.long)]
+        seconds, count, num_groups = self.scraps
+        scraps = [
+            ClipGroup(
+                seconds=seconds, num_clips=count, first_seed=1000 * number, make=scrap_timeline
+            )
+            for number in range(num_groups)
+        ]
+        return [*(_group(seconds, count, 0) for seconds, count in self.short), *scraps]
 
     def held_out_groups(self) -> list[ClipGroup]:
         """List the clips that nothing is trained on."""
         return [_group(seconds, count, 500_000) for seconds, count in self.held_out]
 
     def all_groups(self) -> list[ClipGroup]:
-        """List all clips, those first that are needed first."""
+        """List all clips."""
         return list(
             dict.fromkeys([*self.short_groups(), *self.scrap_groups(), *self.held_out_groups()])
         )
@@ -232,33 +234,53 @@ def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     return found
 
 
-def train_nano(out: Path, settings: NanoSettings, log: Log) -> None:
-    """Run all parts in two processes and save model and processor into `out`."""
-    work = out / "work"
-    work.mkdir(parents=True, exist_ok=True)
+def train_nano(out: Path, settings: NanoSettings) -> None:
+    """Run all parts in two processes and save model and processor into `out`.
+
+    Raises:
+        SystemExit: a process ended early; what is done stays done.
+    """
+    (out / "work").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as meeting:
-        point = Path(meeting) / "point"
-        second = get_context("spawn").Process(
-            target=_run, args=(1, point, out, settings, _say_nothing), daemon=True
-        )
-        second.start()
-        _run(0, point, out, settings, log)
-        second.join()
+        point, started = Path(meeting) / "point", time.monotonic()
+        processes = [
+            get_context("spawn").Process(target=_run, args=(rank, point, out, settings, started))
+            for rank in range(NUM_PROCESSES)
+        ]
+        for process in processes:
+            process.start()
+        _wait_for(processes)
 
 
-def _say_nothing(line: str) -> None:
-    """Log nothing: the first process speaks for both."""
+def _wait_for(processes: Sequence[BaseProcess]) -> None:
+    """Wait for all; when one fails, the others wait for nothing.
+
+    Raises:
+        SystemExit: with the first bad exit code.
+    """
+    waiting = list(processes)
+    while waiting:
+        wait([process.sentinel for process in waiting])
+        failed = [process.exitcode for process in waiting if process.exitcode]
+        waiting = [process for process in waiting if process.exitcode is None]
+        if failed:
+            for process in waiting:
+                process.join(timeout=20)  # it may be saving
+                process.kill()
+            raise SystemExit(failed[0])
 
 
-def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, log: Log) -> None:
-    """Do one process's share of all parts."""
+def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, started: float) -> None:
+    """Do one process's share of all parts; the first one writes the log."""
     torch.set_num_threads(1)
+    log = partial(_log, out / "training.log", started) if rank == 0 else _say_nothing
     team = Team.join(rank, NUM_PROCESSES, meeting_point)
     tokenizer = make_tokenizer()
     torch.manual_seed(settings.loops[0].seed)
     model = HourLlavaForConditionalGeneration(make_config(settings, tokenizer))
     start_from_scratch(model, settings.loops[0].seed)
     bank = _Bank(out / "work", settings, team, log)
+    bank.draw(settings.all_groups())
     _train_tower(model, settings, bank, team, log)
     bank.encode(settings, model.encode_video)
     composer = Composer(model.config, tokenizer, FAMILIES)
@@ -269,6 +291,16 @@ def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, log:
         save(model, tokenizer, out)
         log("saved")
     team.leave()
+
+
+def _log(path: Path, started: float, line: str) -> None:
+    minutes, cpu = (time.monotonic() - started) / 60, time.process_time() / 60
+    with path.open("a") as file:
+        file.write(f"{minutes:6.2f} min, {cpu:6.2f} CPU min: {line}\n")
+
+
+def _say_nothing(line: str) -> None:
+    """Log nothing: the first process speaks for both."""
 
 
 def save(
@@ -287,11 +319,12 @@ class _Bank:
         self.work, self.team, self.log = work, team, log
         self.resize = HourLlavaVideoProcessor(settings.image_size)
 
-    def draw(self, groups: Iterable[ClipGroup]) -> None:
-        """Draw groups, those that are not there."""
-        for group in groups:
+    def draw(self, groups: Sequence[ClipGroup]) -> None:
+        """Draw its share of the groups, those that are not there, and wait for the other's."""
+        for group in _share(groups, self.team.rank):
             render_group(group, self.work, self.resize, is_degraded=True)
             self.log(f"drew {group.num_clips} clips of {group.seconds} s")
+        self.team.wait()
 
     def encode(self, settings: NanoSettings, encode: Encode) -> None:
         """Run the tower over its share of the frames, and wait for the other's."""
@@ -324,25 +357,22 @@ def _train_tower(
     team: Team,
     log: Log,
 ) -> None:
-    """Draw all clips; train the tower on the short ones' frames, or read what was trained before.
-
-    The second process draws the long clips while the first one trains.
-    """
-    tower = model.model.vision_tower
-    both = torch.nn.ModuleDict({"tower": tower, "heads": AttributeHeads(settings.tower_width)})
-    groups = settings.short_groups()
+    """Train the tower on the short clips' frames, or read what was trained before."""
+    tower, heads = model.model.vision_tower, AttributeHeads(settings.tower_width)
+    both = torch.nn.ModuleDict({"tower": tower, "heads": heads})
     paths = [bank.work / f"tower_{number}.safetensors" for number in range(len(settings.tower))]
     is_done = [path.exists() for path in paths]
-    bank.draw(_share(groups, team.rank))
     team.wait()
-    if team.rank > 0:
-        bank.draw(settings.all_groups())
     material = None if all(is_done) else _tower_material(settings, bank)
-    model.train()
     for phase, path, was_done in zip(settings.tower, paths, is_done, strict=True):
-        if material is not None and not was_done and (phase.is_shared or team.rank == 0):
-            partners = team if phase.is_shared else Team()
-            train_tower(model.encode_video, both, *material, phase.settings, partners, log=log)
+        if material is not None and not was_done:
+            train_tower(
+                TowerObjective(model, heads),
+                FrameLessons(**material, settings=phase, team_size=team.size),
+                out=path.with_suffix(""),
+                team=team,
+                log=log,
+            )
             if team.rank == 0:
                 save_file(both.state_dict(), path)
         team.wait()
@@ -351,14 +381,13 @@ def _train_tower(
     model.eval()
 
 
-def _tower_material(
-    settings: NanoSettings, bank: _Bank
-) -> tuple[np.ndarray, Tensor, tuple[np.ndarray, ...]]:
+def _tower_material(settings: NanoSettings, bank: _Bank) -> dict[str, Any]:
     """Read frames and classes, and number those of ordinary clips, of unusual poses, of drills."""
     frames, classes = frames_and_classes(settings.short_groups(), bank.work)
     num_drills = settings.drills[0] * settings.drills[1]
     clips, drills = np.split(np.arange(len(frames)), [len(frames) - num_drills])
-    return frames, classes, (clips, clips[has_unusual_pose(classes[clips])], drills)
+    pools = (clips, clips[has_unusual_pose(classes[clips])], drills)
+    return {"frames_FCHW": frames, "classes_FPA": classes, "pools": pools}
 
 
 def _train_rest(
@@ -373,21 +402,31 @@ def _train_rest(
     groups = [bank.features(group) for group in settings.scrap_groups()]
     scraps = Scrapbook(groups)
     noise = settings.noise * groups[0].scale
+    heads = Heads(settings.width, len(composer.answers), settings.tube_size)
+    both = torch.nn.ModuleDict({"model": model, "heads": heads})
     paths = [bank.work / f"loop_{number}.safetensors" for number in range(len(settings.loops))]
     is_done = [path.exists() for path in paths]
     team.wait()
     for loop, path, was_done in zip(settings.loops, paths, is_done, strict=True):
-        if was_done:
-            model.load_state_dict(load_file(path))
-            continue
-        torch.manual_seed(loop.seed)
-        heads = Heads(settings.width, len(composer.answers), settings.tube_size)
-        train_on_features(
-            model, heads, composer, scraps.videos, loop, noise=noise, team=team, log=log
-        )
-        if team.rank == 0:
-            save_file(model.state_dict(), path)
-            _measure(model, composer, settings, bank, log)
+        if not was_done:
+            train_on_features(
+                model,
+                heads,
+                composer,
+                scraps.videos,
+                loop,
+                out=path.with_suffix(""),
+                noise=noise,
+                team=team,
+                log=log,
+            )
+            if team.rank == 0:
+                save_file(both.state_dict(), path)
+                _measure(model, composer, settings, bank, log)
+        team.wait()
+        both.load_state_dict(load_file(path))
+    model.model.vision_tower.requires_grad_(False)
+    model.eval()
 
 
 def _measure(
@@ -432,15 +471,7 @@ def main(out: Path) -> None:
     Args:
         out: where the model goes; what is done already in out/work is not done again.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-
-    def log(line: str) -> None:
-        minutes, cpu = (time.monotonic() - started) / 60, time.process_time() / 60
-        with (out / "training.log").open("a") as file:
-            file.write(f"{minutes:6.2f} min, {cpu:6.2f} CPU min: {line}\n")
-
-    train_nano(out, NanoSettings(), log)
+    train_nano(out, NanoSettings())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
     no_rope      MemAug without rotary positions
 
 Each starts from the first weights of nano's own recipe, with the frozen tower and the clips of a
-finished run of it (DIR, with DIR/work), and takes the recipe's steps (`--share` of them). The model
+finished run of it (DIR, with DIR/work), and takes the recipe's steps (`--share` of them). With
+`--is-warm` it starts from nano's final weights, which favours it and needs few steps. The model
 goes to OUT/<name>, with a baseline.json that benchmarks/nano_exam.py reads:
 
     python benchmarks/nano_exam.py swaps --arms full --model OUT/no_memaug --prefix no_memaug/
@@ -36,7 +37,9 @@ from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_to
 from hour_llava.schema import FrameSpan
 from hour_llava.train.nano.bank import load_group
 from hour_llava.train.nano.batches import Batch, Composer
-from hour_llava.train.nano.loop import Heads, LoopSettings, train_on_features
+from hour_llava.train.nano.lessons import LoopSettings
+from hour_llava.train.nano.loop import train_on_features
+from hour_llava.train.nano.objective import Heads
 from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.splice import Scrapbook
 from hour_llava.train.nano.team import Team
@@ -122,12 +125,13 @@ def evidence_among(question: Question, kept: np.ndarray) -> Question:
 
 
 def make_model(
-    baseline: Baseline, nano: Path, settings: NanoSettings
+    baseline: Baseline, nano: Path, settings: NanoSettings, *, is_warm: bool = False
 ) -> tuple[HourLlavaForConditionalGeneration, PreTrainedTokenizerBase]:
     """Make an untrained model with the frozen tower of a finished run.
 
     Args:
         nano: the run's folder.
+        is_warm: take all of the run's weights for which the model has a place.
 
     Raises:
         HourLlavaError: there is no finished run in that folder.
@@ -143,12 +147,13 @@ def make_model(
         config.memaug_num_layers = 0
     model = HourLlavaForConditionalGeneration(config)
     start_from_scratch(model, settings.loops[0].seed)
-    tower = {
-        name.removeprefix(TOWER): weight
+    places = model.state_dict()
+    taken = {
+        name: weight
         for name, weight in load_file(weights).items()
-        if name.startswith(TOWER)
+        if name in places and (is_warm or name.startswith(TOWER))
     }
-    model.model.vision_tower.load_state_dict(tower)
+    model.load_state_dict(taken, strict=False)
     model.model.vision_tower.requires_grad_(False)
     if not baseline.has_rope:
         model.model.memaug.rotary_share = 0.0
@@ -156,20 +161,28 @@ def make_model(
 
 
 def train_baseline(
-    name: Name, nano: Path, out: Path, settings: NanoSettings, *, share: float, log: Log
+    name: Name,
+    nano: Path,
+    out: Path,
+    settings: NanoSettings,
+    *,
+    share: float,
+    log: Log,
+    is_warm: bool = False,
 ) -> Path:
     """Train one baseline and save it into out/name.
 
     Args:
         nano: folder of a finished run of the recipe, with its work.
         share: of each stage's steps, at least one each.
+        is_warm: start from the run's final weights.
 
     Returns: the model's folder.
 
     Cost: as long as the recipe's loops take in one process, times `share`.
     """
     baseline = BASELINES[name]
-    model, tokenizer = make_model(baseline, nano, settings)
+    model, tokenizer = make_model(baseline, nano, settings, is_warm=is_warm)
     composer = Composer(model.config, tokenizer, FAMILIES)
     if baseline.num_frames is not None:
         composer = FewFrames(model.config, tokenizer, FAMILIES, baseline.num_frames)
@@ -177,22 +190,24 @@ def train_baseline(
     scraps = Scrapbook(groups)
     noise = settings.noise * groups[0].scale
     loops = [shortened(loop, share) for loop in settings.loops]
-    for loop in loops:
-        torch.manual_seed(loop.seed)
-        heads = Heads(settings.width, len(composer.answers), settings.tube_size)
+    torch.manual_seed(settings.loops[0].seed)
+    heads = Heads(settings.width, len(composer.answers), settings.tube_size)
+    folder = out / name
+    for number, loop in enumerate(loops):
         train_on_features(
             model,
             heads,
             composer,
             scraps.videos,
             loop,
+            out=folder / "work" / f"loop_{number}",
             noise=noise,
             team=Team(),
             log=lambda line: log(f"{name} {line}"),
         )
-    folder = out / name
     save(model, tokenizer, folder)
-    about = asdict(baseline) | {"name": name, "num_steps": sum(loop.num_steps for loop in loops)}
+    about = asdict(baseline) | {"name": name, "is_warm": is_warm}
+    about |= {"num_steps": sum(loop.num_steps for loop in loops)}
     (folder / "baseline.json").write_text(json.dumps(about, indent=2) + "\n")
     return folder
 
@@ -210,6 +225,7 @@ def main(
     out: Path = Path("runs/nano_baselines"),
     names: tuple[Name, ...] = tuple(BASELINES),
     share: float = 1.0,
+    is_warm: bool = False,
 ) -> None:
     """Train nano's baselines.
 
@@ -218,6 +234,7 @@ def main(
         out: where the models go; those that are there are not trained again.
         names: which ones.
         share: of the recipe's steps.
+        is_warm: start from nano's final weights.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -229,7 +246,8 @@ def main(
 
     for name in names:
         if not (out / name / "baseline.json").exists():
-            train_baseline(name, nano, out, NanoSettings(), share=share, log=log)
+            settings = NanoSettings()
+            train_baseline(name, nano, out, settings, share=share, log=log, is_warm=is_warm)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,17 @@ class Batch:
     attributes_VFPA: Tensor | None
     families: list[str]
 
+    def arguments(self) -> dict[str, Any]:
+        """Give what `NanoObjective` is called with."""
+        return self.inputs | {
+            "labels": self.labels_BL,
+            "answers": self.answers_B,
+            "spans": self.spans_VQF,
+            "rows": self.rows_VQ,
+            "attributes": self.attributes_VFPA,
+            "families": self.families,
+        }
+
 
 class Composer:
     """Makes batches for one model.
@@ -144,7 +155,8 @@ class Composer:
             noise: standard deviation of what is added to the features.
         """
         features = torch.stack([video.features_FPD for video in videos]).float()
-        features += noise * torch.randn_like(features)
+        chance = torch.Generator().manual_seed(rng.getrandbits(62))
+        features += noise * torch.randn(features.shape, generator=chance)
         return self.compose(
             list(features),
             [

@@ -6,14 +6,12 @@ step is many small operations, which threads do not divide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 import torch.distributed as distributed
-from torch import Tensor, nn
 
 PATIENCE = timedelta(minutes=40)
 """How long one process waits for another: drawing all clips may take that long."""
@@ -28,11 +26,14 @@ class Team:
 
     @classmethod
     def join(cls, rank: int, size: int, meeting_point: Path) -> Team:
-        """Wait until all processes are there.
+        """Wait until all processes are there, and tell the trainer of them as torchrun would.
 
         Args:
             meeting_point: a file that is not there yet; the same for all.
         """
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+        os.environ.update({name: str(value) for name, value in names.items()})
+        os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"})  # we have met already
         distributed.init_process_group(
             "gloo",
             init_method=f"file://{meeting_point}",
@@ -51,17 +52,3 @@ class Team:
         """Wait for the others to come here too."""
         if self.size > 1:
             distributed.barrier()
-
-    @torch.no_grad()
-    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Give all processes the mean of their gradients; all then take the same step."""
-        self._average([p.grad for p in parameters if p.grad is not None], distributed.all_reduce)
-
-    def _average(self, tensors: list[Tensor], add_up: Callable[[Tensor], object]) -> None:
-        if self.size == 1:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        add_up(flat)
-        flat /= self.size
-        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))

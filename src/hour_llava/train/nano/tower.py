@@ -6,15 +6,16 @@ Shape letters: F frames, C channels, P cells, D tower width, A attributes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hour_llava.train.nano.team import Team
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.world.timeline import CELLS, COLOURS, DIGITS, PATTERNS, SCENES, SHAPES
 
 ATTRIBUTE_SIZES: Mapping[str, int] = {
@@ -53,6 +54,7 @@ class TowerSettings:
     shares: tuple[float, ...] = (1.0,)
     seed: int = 0
     log_every: int = 100
+    save_every: int = 500
 
 
 def attribute_classes(labels: Mapping[str, np.ndarray]) -> Tensor:
@@ -113,64 +115,76 @@ class AttributeHeads(nn.Module):
         return loss, accuracy
 
 
-def train_tower(
-    encode: Callable[[Tensor], Tensor],
-    tower_and_heads: nn.ModuleDict,
-    frames_FCHW: np.ndarray,
-    classes_FPA: Tensor,
-    pools: Sequence[np.ndarray],
-    settings: TowerSettings,
-    team: Team,
-    *,
-    log: Callable[[str], None],
-) -> None:
-    """Train a tower on single frames.
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the trainer gets."""
+
+    loss: Tensor
+
+
+class TowerObjective(nn.Module):
+    """A model's tower and the classifiers on its pooled tokens.
 
     Args:
-        encode: pixels (F, C, H, W) in -1..1 to pooled features (F, P, D), through `tower`.
-        tower_and_heads: what is trained: "tower", and "heads" that are no part of the model.
+        model: of it, the tower alone is used.
+    """
+
+    accepts_loss_kwargs = False
+
+    def __init__(self, model: HourLlavaForConditionalGeneration, heads: AttributeHeads) -> None:
+        super().__init__()
+        self.model, self.heads = model, heads
+        self.recent: list[dict[str, float]] = []
+
+    def forward(self, *, pixels: Tensor, classes: Tensor) -> Scored:
+        """Say what stands in each cell: pixels (F, C, H, W) in -1..1, classes (F, P, A)."""
+        loss, accuracy = self.heads(self.model.encode_video(pixels), classes)
+        self.recent.append({"loss": loss.item()} | accuracy)
+        return Scored(loss=loss)
+
+    def means(self) -> dict[str, float]:
+        """Give the mean loss and accuracies since they were last asked for."""
+        means = {name: float(np.nanmean([r[name] for r in self.recent])) for name in self.recent[0]}
+        self.recent.clear()
+        return means
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameLessons:
+    """Batches of single frames: a pure function of (step, rank).
+
+    Args:
         frames_FCHW: uint8, already of the tower's size; may be a memory map.
         classes_FPA: `attribute_classes` of the same frames.
         pools: numbers of frames, which `settings.shares` are drawn from.
-        settings: the schedule; a step's frames are shared out among the team.
-        team: the processes that train together.
-        log: takes one line at a time.
+        team_size: processes that share a step's frames.
     """
-    rng = np.random.default_rng([settings.seed, team.rank])
-    torch.manual_seed(settings.seed + team.rank)
-    heads, parameters = tower_and_heads["heads"], list(tower_and_heads.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=1.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    recent: list[dict[str, float]] = []
-    for step in range(settings.num_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(
-                step, settings.num_steps, settings.learning_rate, settings.warm_up_steps
-            )
-        batch_size = settings.batch_size // team.size
+
+    frames_FCHW: np.ndarray
+    classes_FPA: Tensor
+    pools: Sequence[np.ndarray]
+    settings: TowerSettings
+    team_size: int = 1
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        step, rank = key
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, step, rank])
+        batch_size = settings.batch_size // self.team_size
         counts = [int(share * batch_size) for share in settings.shares[:-1]]
         counts.append(batch_size - sum(counts))
         chosen = np.concatenate(
-            [pool[rng.integers(0, len(pool), n)] for pool, n in zip(pools, counts, strict=False)]
+            [
+                pool[rng.integers(0, len(pool), n)]
+                for pool, n in zip(self.pools, counts, strict=False)
+            ]
         )
-        pixels = torch.from_numpy(frames_FCHW[chosen]).float()
-        pixels += settings.pixel_noise * torch.rand(len(chosen), 1, 1, 1) * torch.randn_like(pixels)
-        loss, accuracy = heads(encode(pixels / 127.5 - 1), classes_FPA[torch.from_numpy(chosen)])
-        optimizer.zero_grad()
-        loss.backward()
-        team.average_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        recent.append(accuracy)
-        if (step + 1) % settings.log_every == 0:
-            means = {n: np.nanmean([a[n] for a in recent]) for n in ATTRIBUTE_SIZES}
-            shown = " ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-            log(f"tower step {step + 1} loss {loss.item():.3f} {shown}")
-            recent.clear()
-
-
-def cosine_rate(step: int, num_steps: int, peak: float, warm_up_steps: int) -> float:
-    """Give the learning rate of a step: linear warm-up, then a cosine down to 3 % of the peak."""
-    warm = min(1.0, (step + 1) / warm_up_steps)
-    return peak * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / num_steps)))
+        pixels = torch.from_numpy(self.frames_FCHW[chosen]).float()
+        chance = torch.Generator().manual_seed(int(rng.integers(0, 2**62)))
+        noise = torch.randn(pixels.shape, generator=chance)
+        strength = settings.pixel_noise * torch.rand(len(chosen), 1, 1, 1, generator=chance)
+        return {
+            "pixels": (pixels + strength * noise) / 127.5 - 1,
+            "classes": self.classes_FPA[torch.from_numpy(chosen)],
+            "sample_ids": [f"frame {number}" for number in chosen],
+        }

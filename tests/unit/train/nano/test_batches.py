@@ -11,19 +11,15 @@ from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_to
 from hour_llava.train.nano.abstain import confidences
 from hour_llava.train.nano.batches import IGNORED, Composer, attributes_of_tubes, draw_questions
 from hour_llava.train.nano.foreign import foreign_frames
-from hour_llava.train.nano.loop import (
-    Heads,
-    LoopSettings,
-    Stage,
-    step_losses,
-    train_on_features,
-    word_loss,
-)
+from hour_llava.train.nano.lessons import LoopSettings, Stage
+from hour_llava.train.nano.loop import train_on_features
+from hour_llava.train.nano.objective import Heads, NanoObjective, Weights, word_loss
 from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.team import Team
 from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, attribute_classes, multi_hot
 from hour_llava.world.timeline import attributes_per_second, make_timeline
 
+ONE_HEAD = Weights(evidence_heads=1)
 SETTINGS = NanoSettings(width=32, layers=1, tower_width=32, tower_layers=1)
 
 
@@ -117,22 +113,22 @@ def test_word_loss_calls_a_row_right_when_every_answer_word_is_likeliest() -> No
 
 def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
     composer = Composer(model.config, tokenizer, FAMILIES)
-    heads = Heads(32, len(composer.answers), SETTINGS.tube_size)
+    objective = NanoObjective(
+        model.train(), Heads(32, len(composer.answers), SETTINGS.tube_size), ONE_HEAD
+    )
     model.model.vision_tower.requires_grad_(False)
     _, batch = make_batch(composer, clips)
-    losses, is_right = step_losses(
-        model.train(), heads, batch, LoopSettings(stages=(), evidence_heads=1)
-    )
-    assert len(is_right) == 6
-    torch.stack(list(losses.values())).sum().backward()
-    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    scored = objective(**batch.arguments())
+    assert set(scored.losses) == {"words", "evidence", "spread", "answer", "probe"}
+    assert sum(objective.tally.asked.values()) == 6
+    scored.loss.backward()
+    trained = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]
     assert [name for name, p in trained if p.grad is None] == []
 
 
-def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips) -> None:
+def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips, tmp_path) -> None:
     composer = Composer(model.config, tokenizer, FAMILIES)
     heads = Heads(32, len(composer.answers), SETTINGS.tube_size)
-    model.model.vision_tower.requires_grad_(False)
     _, batch = make_batch(composer, clips)
 
     class OneBatch(Composer):
@@ -146,10 +142,11 @@ def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips) -> None:
         lambda seconds, count, rng: [],
         LoopSettings(
             stages=(Stage(num_steps=3, seconds=(20, 20)),),
-            evidence_heads=1,
+            weights=ONE_HEAD,
             is_clock_held=True,
             log_every=3,
         ),
+        out=tmp_path,
         noise=0.0,
         team=Team(),
         log=lambda line: None,

@@ -23,7 +23,8 @@ from hour_llava.recipes.nano_baselines import (
     train_baseline,
 )
 from hour_llava.train.nano.bank import encode_group, render_group
-from hour_llava.train.nano.loop import LoopSettings, Stage
+from hour_llava.train.nano.lessons import LoopSettings, Stage
+from hour_llava.train.nano.objective import Weights
 from hour_llava.world.questions import ask
 from hour_llava.world.timeline import make_timeline
 
@@ -35,14 +36,14 @@ TINY = NanoSettings(
     language_layers=1,
     tower_width=32,
     tower_layers=1,
-    short=((14, 30),),
-    long=((60, 6),),
+    short=((14, 8),),
+    scraps=(40, 24, 1),
     loops=(
         LoopSettings(
             stages=(Stage(num_steps=4, seconds=(36, 50)),),
             num_videos=2,
             num_rows=8,
-            evidence_heads=1,
+            weights=Weights(evidence_heads=1),
             log_every=1,
         ),
     ),
@@ -107,6 +108,12 @@ def test_evidence_is_numbered_by_the_frames_that_are_left() -> None:
     (left,) = evidence_among(question, kept).evidence
     assert (left.start_seconds, left.end_seconds) == (0.0, 1.0)
     assert evidence_among(question, np.arange(120)).evidence == (first, second)
+
+
+def test_a_warm_baseline_takes_all_weights_it_has_a_place_for(finished: Path) -> None:
+    warm, _ = make_model(BASELINES["no_memaug"], finished, TINY, is_warm=True)
+    shared = AutoModelForImageTextToText.from_pretrained(finished).state_dict()
+    assert all(torch.equal(weight, shared[name]) for name, weight in warm.state_dict().items())
 
 
 def test_a_shorter_baseline_keeps_every_stage() -> None:

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import os
+import signal
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import hour_llava  # noqa: F401  (registers the Auto classes)
-from hour_llava.recipes.nano import FAMILIES, NanoSettings, Phase, make_tokenizer, train_nano
-from hour_llava.train.nano.loop import LoopSettings, Stage
+from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_tokenizer, train_nano
+from hour_llava.train.nano.lessons import LoopSettings, Stage
+from hour_llava.train.nano.objective import Weights
 from hour_llava.train.nano.tower import TowerSettings
 from hour_llava.world.questions import ask
 from hour_llava.world.timeline import make_timeline
@@ -21,21 +27,22 @@ TINY = NanoSettings(
     layers=1,
     tower_width=32,
     tower_layers=1,
-    short=((14, 60),),
-    long=((60, 12),),
+    short=((14, 8),),
+    scraps=(40, 24, 2),
     drills=(14, 1),
     held_out=((14, 1), (16, 1)),
     tower=(
-        Phase(settings=TowerSettings(num_steps=2, batch_size=8), is_shared=False),
-        Phase(settings=TowerSettings(num_steps=2, batch_size=8, shares=SHARES), is_shared=True),
+        TowerSettings(num_steps=2, batch_size=8),
+        TowerSettings(num_steps=2, batch_size=8, shares=SHARES, seed=1),
     ),
     loops=tuple(
         LoopSettings(
-            stages=(Stage(num_steps=2, seconds=(14, 30)),),
+            stages=(Stage(num_steps=4, seconds=(14, 30)),),
             num_videos=2,
             num_rows=8,
-            evidence_heads=1,
+            weights=Weights(evidence_heads=1),
             log_every=1,
+            save_every=1,
             seed=seed,
         )
         for seed in (0, 1)
@@ -45,16 +52,41 @@ TINY = NanoSettings(
 
 @pytest.mark.slow
 def test_a_tiny_run_writes_a_model_that_loads_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    lines: list[str] = []
-    train_nano(tmp_path, TINY, lines.append)
-    assert sum("held out" in line for line in lines) == 4
+    train_nano(tmp_path, TINY)
+    assert (tmp_path / "training.log").read_text().count("held out") == 4
     model = AutoModelForImageTextToText.from_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
     assert processor.tokenizer.chat_template == processor.chat_template
     first = {name: weight.clone() for name, weight in model.state_dict().items()}
-    train_nano(tmp_path, TINY, lines.append)  # every part is there already
+    train_nano(tmp_path, TINY)  # every part is there already
     again = AutoModelForImageTextToText.from_pretrained(tmp_path).state_dict()
     assert all(torch.allclose(again[name], weight, atol=1e-5) for name, weight in first.items())
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_and_ends_in_the_same_weights(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_nano(whole, TINY)
+    for name in ("frames", "features"):  # drawing and encoding again would only take time
+        for path in (whole / "work").glob(f"{name}_*.npy"):
+            (killed / "work").mkdir(parents=True, exist_ok=True)
+            (killed / "work" / path.name).hardlink_to(path)
+    process = get_context("spawn").Process(target=_run_in_own_group, args=(killed,))
+    process.start()
+    while process.is_alive() and not (killed / "work/loop_0/checkpoints/step-00000002").exists():
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (killed / "model.safetensors").exists()
+    train_nano(killed, TINY)
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, killed))
+    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
+
+
+def _run_in_own_group(out: Path) -> None:
+    os.setsid()
+    train_nano(out, TINY)
 
 
 def test_nano_knows_every_word_of_its_questions() -> None:

@@ -38,3 +38,9 @@ def test_it_loads_from_a_folder_as_it_was_saved(tmp_path: Path) -> None:
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded("which heart?").input_ids == tokenizer("which heart?").input_ids
     assert len(loaded) == len(tokenizer)
+
+
+def test_lists_are_said_without_a_blank_before_the_comma() -> None:
+    tokenizer = build_tokenizer(["cave, ocean, snow"])
+    ids = tokenizer("cave, ocean, snow").input_ids
+    assert tokenizer.decode(ids) == "cave, ocean, snow"

@@ -1,0 +1,165 @@
+"""What a small model is trained on beside its words: a module that gives the trainer its loss.
+
+Shape letters: B rows, L sequence, V vocabulary or videos, Q questions a video, F frames, P cells,
+D hidden, A attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
+from hour_llava.train.nano.batches import IGNORED
+from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver
+from hour_llava.train.nano.tower import ATTRIBUTE_SIZES
+
+LONG_ANSWER = 4
+"""Words of an answer that count fully."""
+
+PROBED_FRAMES = 600
+"""About how many of a long video's frames the attribute probe reads, evenly spread."""
+
+
+class Heads(nn.Module):
+    """What is trained beside the model and thrown away after it."""
+
+    def __init__(self, hidden_size: int, num_answers: int, tube_size: int) -> None:
+        super().__init__()
+        self.answer = AnswerHead(hidden_size, num_answers)
+        self.probe = AttributeProbe(hidden_size, tube_size * sum(ATTRIBUTE_SIZES.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What each loss beside that of the words counts; without evidence nobody looks at attention.
+
+    Args:
+        evidence_heads: heads of each cross-attention that are told where to look.
+    """
+
+    evidence: float = 0.7
+    spread: float = 0.3
+    answer: float = 1.0
+    probe: float = 0.1
+    evidence_heads: int = 3
+
+
+@dataclass
+class Tally:
+    """Right answers a family, and the losses, since the last line of the log."""
+
+    right: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, families: Sequence[str], is_right: Tensor, losses: Mapping[str, Tensor]) -> None:
+        """Count one step."""
+        for family, right in zip(families, is_right.tolist(), strict=True):
+            self.right[family] = self.right.get(family, 0) + right
+            self.asked[family] = self.asked.get(family, 0) + 1
+        for name, loss in losses.items():
+            self.losses[name] = self.losses.get(name, 0.0) + loss.item()
+        self.steps += 1
+
+    def line(self) -> str:
+        """Write the means in one line."""
+        losses = " ".join(f"{n} {total / self.steps:.3f}" for n, total in self.losses.items())
+        mean = sum(self.right.values()) / max(1, sum(self.asked.values()))
+        shares = " ".join(
+            f"{family} {self.right[family] / self.asked[family]:.2f}"
+            for family in sorted(self.asked)
+        )
+        return f"{losses} right {mean:.3f} | {shares}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the trainer gets: the weighted loss, and each by its name."""
+
+    loss: Tensor
+    losses: dict[str, Tensor]
+
+
+class NanoObjective(nn.Module):
+    """A model and the heads that exist in training only.
+
+    Args:
+        model: its tower is frozen: it reads features.
+        heads: trained along.
+        weights: of the losses.
+    """
+
+    accepts_loss_kwargs = False
+    """The loss is a mean over rows, and every rank has as many."""
+
+    def __init__(
+        self, model: HourLlavaForConditionalGeneration, heads: Heads, weights: Weights
+    ) -> None:
+        super().__init__()
+        self.model, self.heads, self.weights = model, heads, weights
+        self.tally = Tally()
+
+    def forward(
+        self,
+        *,
+        labels: Tensor,
+        answers: Tensor,
+        spans: Tensor,
+        rows: list[list[int]],
+        attributes: Tensor,
+        families: list[str],
+        **inputs: Any,
+    ) -> Scored:
+        """Run one batch; see `batches.Batch.arguments`."""
+        weights, observer = self.weights, None
+        if weights.evidence:
+            observer = EvidenceObserver(list(spans), rows, num_heads=weights.evidence_heads)
+        output = self.model(**inputs, observer=observer, use_cache=False)
+        words, is_right = word_loss(output.logits, labels)
+        augmented_BSD = output.augmented_tokens.unflatten(0, (len(words), -1))
+        every = math.ceil(spans.shape[-1] / PROBED_FRAMES)
+        cells_VFPD = torch.stack([memory[::every, :-1] for memory in output.memory_tokens])
+        losses = {
+            "words": words.mean(),
+            "answer": self.heads.answer(augmented_BSD, answers),
+            "probe": self.heads.probe(cells_VFPD, attributes[:, ::every]),
+        }
+        total = losses["words"] + weights.answer * losses["answer"]
+        total = total + weights.probe * losses["probe"]
+        if observer is not None:
+            num_layers = self.model.config.memaug_num_layers
+            losses |= {
+                "evidence": observer.loss(num_layers),
+                "spread": observer.spread_loss(num_layers),
+            }
+            total = total + weights.evidence * losses["evidence"]
+            total = total + weights.spread * losses["spread"]
+        self.tally.add(families, is_right, losses)
+        return Scored(loss=total, losses=losses)
+
+
+def word_loss(logits_BLV: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum the cross-entropy of each row's answer words; the end mark is one.
+
+    Not their mean: the first word decides, and the sure end mark would halve its weight. Lists
+    count no more than `LONG_ANSWER` words.
+
+    Returns:
+        Loss (B,), and whether the most likely words are the answer (B,): greedy generation would
+        say just that.
+    """
+    shifted, labels = logits_BLV[:, :-1], labels_BL[:, 1:]
+    losses = F.cross_entropy(
+        shifted.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+    )
+    is_right = ((shifted.argmax(-1) == labels) | (labels == IGNORED)).all(-1)
+    num_words = (labels != IGNORED).sum(-1)
+    return losses.sum(-1) * (LONG_ANSWER / num_words).clamp(max=1), is_right
