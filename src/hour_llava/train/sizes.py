@@ -6,7 +6,7 @@ Source: arXiv 2506.05332, section 4 (samples of a stage) and table 1 (length of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -214,9 +214,9 @@ def manifest_streams(
     streams: list[StreamSize] = []
     for path, share in zip(manifests, shares, strict=True):
         rows = read_manifest(path, root=root, features=features)
-        sizes = list(_looked_at(rows, fps, count))
+        sizes, fault = _looked_at(rows, fps, count)
         if not sizes:
-            raise DataError(f"{path}: none of the rows looked at can be read")
+            raise DataError(f"{path}: no row that was looked at can be read, the first: {fault}")
         largest = max(sizes, key=_weight)
         seen = f"{len(sizes)} of {len(rows):,} rows looked at"
         streams.append(
@@ -231,14 +231,18 @@ def manifest_streams(
     return streams
 
 
-def _looked_at(rows: Manifest, fps: float, count: CountTokens) -> Iterator[SampleSize]:
+def _looked_at(rows: Manifest, fps: float, count: CountTokens) -> tuple[list[SampleSize], str]:
+    """Measure some rows; what is wrong with the others `data check` and the run itself name."""
     probes = _Probes(fps)
     step = max(1, len(rows) // NUM_LOOKED_AT)
+    sizes: list[SampleSize] = []
+    first_fault = ""
     for index in range(0, len(rows), step):
         try:
-            yield _size_of(rows[index], probes, count)
-        except (DataError, VideoError, OSError, KeyError):
-            continue  # `data check` and the run itself name it
+            sizes.append(_size_of(rows[index], probes, count))
+        except (DataError, VideoError, OSError, KeyError) as error:
+            first_fault = first_fault or str(error)
+    return sizes, first_fault
 
 
 def _weight(sample: SampleSize) -> int:
