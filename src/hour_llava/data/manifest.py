@@ -395,7 +395,7 @@ def open_parquet(path: Path) -> Any:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise DataError(
-            f"{path}: reading Parquet needs pyarrow: pip install 'hour-llava[synth]'"
+            f"{path}: reading Parquet needs pyarrow: pip install 'hour-llava[train]'"
         ) from error
     try:
         return pq.ParquetFile(path)

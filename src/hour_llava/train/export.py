@@ -27,6 +27,7 @@ from hour_llava.train.lora import (
     load_adapter,
     merge_lora,
     read_base,
+    require_peft,
     write_adapter,
 )
 from hour_llava.train.start import read_start
@@ -146,6 +147,7 @@ def merge_adapter(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} exists: name a folder that does not, or an empty one")
     config, seed = read_base(adapter, base)
+    require_peft()
     plain = replace(config, lora=LoraConfig())
     if dtype is None:
         stored = {entry.dtype for entry in read_start(plain).entries.values()}

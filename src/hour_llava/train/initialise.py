@@ -17,7 +17,7 @@ from hour_llava.model.checkpoints import expected_shapes, read_numbers, without_
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.train.config import ModelConfig
-from hour_llava.train.lora import add_lora
+from hour_llava.train.lora import add_lora, require_peft
 from hour_llava.train.start import Start, read_start
 
 NEW_STD = 0.02
@@ -47,6 +47,8 @@ def initialise(
 
     Cost: the weights are read once; memory peaks at about their size in `dtype`.
     """
+    if model_config.lora.rank > 0:
+        require_peft()  # before the weights are read
     start = read_start(model_config)
     attention: dict[str, Any] = {}
     if model_config.attention is not None:

@@ -57,7 +57,7 @@ def add_lora(model: nn.Module, lora: LoraConfig, *, seed: int) -> None:
     """
     targets = _targets(model, lora)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    peft = _peft()
+    peft = require_peft()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         is_meta = next(model.parameters()).is_meta
@@ -69,13 +69,18 @@ def add_lora(model: nn.Module, lora: LoraConfig, *, seed: int) -> None:
         parameter.requires_grad_(is_adapter(name) or (name in trained and not is_language))
 
 
-def _peft() -> Any:
+def require_peft() -> Any:
+    """Import peft.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         import peft
     except ImportError as error:
         raise ConfigError(
-            "LoRA needs peft, which is not installed: pip install 'hour-llava[train]', or leave "
-            "--model.lora.rank at 0"
+            "LoRA needs peft, which is not installed: pip install 'hour-llava[train]', or train "
+            "without --model.lora.rank"
         ) from error
     return peft
 
@@ -103,7 +108,7 @@ def _targets(model: nn.Module, lora: LoraConfig) -> str:
 
 
 def _peft_config(lora: LoraConfig, targets: str, **more: Any) -> Any:
-    return _peft().LoraConfig(
+    return require_peft().LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
         bias="none", **more,
     )  # fmt: skip
