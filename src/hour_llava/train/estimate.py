@@ -95,6 +95,16 @@ class Plan:
         """Hours of the run."""
         return None if self.num_steps is None else self.num_steps * self.step_seconds / 3600
 
+    @property
+    def host_bytes(self) -> float:
+        """Bytes of the weights in float32, which the first rank (all, without fsdp2) loads."""
+        return 4.0 * sum(numbers[0] for numbers in self.parameters.values())
+
+    @property
+    def checkpoint_bytes(self) -> float:
+        """Bytes of a checkpoint on disk: weights, and AdamW's averages of the trained ones."""
+        return self.host_bytes + 8.0 * sum(numbers[1] for numbers in self.parameters.values())
+
     def require_fit(self) -> None:
         """Refuse what cannot fit.
 
@@ -158,6 +168,8 @@ class Plan:
             "memory": {name: round(value) for name, value in self.memory.items()},
             "memory_bytes": round(self.memory_bytes),
             "fits": self.fits,
+            "host_bytes": round(self.host_bytes),
+            "checkpoint_bytes": round(self.checkpoint_bytes),
             "tokens_per_step": round(self.step_tokens),
             "flops_per_step": self.step_flops,
             "step_seconds": self.step_seconds,
@@ -390,6 +402,17 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield (
         f"  {'in all':<26}{plan.memory_bytes / 1e9:>8.2f} GB of "
         f"{machine.memory_bytes / 1e9:.1f}: {verdict}"
+    )
+    yield from _storage_lines(plan)
+
+
+def _storage_lines(plan: Plan) -> Iterator[str]:
+    loads = "the first rank" if plan.sharding == "fsdp2" else "each rank"
+    keep = plan.config.checkpoints.keep_last
+    yield f"host memory        {plan.host_bytes / 1e9:,.3g} GB, while {loads} loads the weights"
+    yield (
+        f"disk               {plan.checkpoint_bytes / 1e9:,.3g} GB a checkpoint; {keep} are kept, "
+        "and one more while it is written"
     )
 
 
