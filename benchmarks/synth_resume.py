@@ -5,6 +5,8 @@ clips of 1,000 videos). `commits` is units a second that are on the disk, one af
 eight at once. `hour_of_pictures` serves all 180 clips of a 60-minute video to a captioner that
 takes no time, with the peak memory of this process and of the largest decoding child. `kills`
 runs the test that ends a build by `kill -9` and counts calls that were answered more than once.
+`executors` runs one build of a MarathonWorld video and two others (mock endpoint, 200 ms an answer)
+locally and under Ray, each in a new process, start-up included, and compares the releases' bytes.
 
     python benchmarks/synth_resume.py [--only scan] [--video hour.mp4]
 """
@@ -27,6 +29,7 @@ from typing import Any
 
 from hour_llava.video import probe
 from hour_llava.videomarathon.build import Build
+from hour_llava.videomarathon.calls.ledger import read_spent
 from hour_llava.videomarathon.frames import FrameServer
 from hour_llava.videomarathon.parts import PartStore
 from hour_llava.videomarathon.records import Clip, SetAside, Span, Video, clip_id, digest
@@ -35,6 +38,7 @@ from record import keep_results, origin
 
 RESULTS = Path(__file__).parent / "results" / "synth_resume.json"
 NUM_VIDEOS, NUM_CLIPS = 1000, 100
+NAMES = ("hour", "commits", "scan", "kills", "executors")
 
 
 def make_large_build(folder: Path) -> Build:
@@ -183,13 +187,56 @@ def measure_kills() -> dict[str, Any]:
     return {"name": "kills", "lost_rows": 0, **json.loads(line.strip("."))}
 
 
+def measure_executors(folder: Path) -> dict[str, Any]:
+    from hour_llava.world.timeline import make_timeline
+    from hour_llava.world.video_file import write_video
+
+    videos = folder / "executor videos"
+    for number in range(3):
+        place = videos / f"film {number}"
+        place.mkdir(parents=True)
+        timeline = make_timeline(240, 7 + number)
+        write_video(timeline, place / "video.mp4", fps=2, width=320, height=180)
+        if number == 0:
+            (place / "truth.json").write_text(timeline.to_json())
+    program = [sys.executable, "-m", "hour_llava.cli", "synth"]
+    server = subprocess.Popen(
+        [*program, "mock-server", "--latency-ms", "200"], stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    seconds: dict[str, float] = {}
+    releases: dict[str, dict[str, str]] = {}
+    try:
+        for name in ("local", "ray"):
+            build = folder / name
+            words = ["--captioner", url, "mock-captioner", "--llm", url, "mock-llm"]
+            subprocess.run([*program, "init", build, "--source", videos, *words], check=True)
+            begun = time.perf_counter()
+            subprocess.run([*program, "run", build, "--executor", name], check=True)
+            seconds[name] = round(time.perf_counter() - begun, 1)
+            found = sorted((build / "release").glob("*/MANIFEST.sha256"))
+            releases[name] = {file.parent.name: file.read_text() for file in found}
+    finally:
+        server.kill()
+        server.communicate()
+    assert releases["local"] == releases["ray"], "the releases differ"
+    return {
+        "name": "executors",
+        "seconds_local": seconds["local"],
+        "seconds_ray": seconds["ray"],
+        "releases_with_identical_bytes": len(releases["ray"]),
+        "calls": sum(spent.calls for spent in read_spent(folder / "local" / "calls").values()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["hour", "commits", "scan", "kills"])
+    parser.add_argument("--only", choices=[*NAMES])
     parser.add_argument("--video", type=Path, help="a video of an hour; rendered without it")
     arguments = parser.parse_args()
     # The hour first: peak memory is that of the process so far.
-    names = [arguments.only] if arguments.only else ["hour", "commits", "scan", "kills"]
+    names = [arguments.only] if arguments.only else [*NAMES]
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -198,9 +245,10 @@ def main() -> None:
             "commits": lambda: measure_commits(folder),
             "scan": lambda: measure_scan(folder),
             "kills": measure_kills,
+            "executors": lambda: measure_executors(folder),
         }
         results += [measures[name]() for name in names]
-    keep_results(RESULTS, results, origin("zstandard", "pydantic", "av"), same=("name",))
+    keep_results(RESULTS, results, origin("zstandard", "pydantic", "av", "ray"), same=("name",))
     print(json.dumps(results, indent=2))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,11 @@ class Build:
             BuildError: no build is there, or its settings are wrong.
         """
         place = Path(folder).absolute()
-        if place.exists() and not place.is_dir():
+        try:
+            is_other = place.exists() and not place.is_dir()
+        except OSError as error:
+            raise BuildError(f"{folder}: cannot be read ({error.strerror}); repair it") from error
+        if is_other:
             raise BuildError(f"{folder}: a file, not a build folder; choose another path")
         chosen = pipeline() if stages is None else tuple(stages)
         return cls(folder=place, settings=read_settings(place), stages=chosen)
@@ -123,10 +127,11 @@ class Build:
                 "folder of its own that it may write"
             ) from error
         try:
-            owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")
+            _note_owner(owner)
             yield
         finally:
-            owner.unlink(missing_ok=True)
+            with suppress(OSError):
+                owner.unlink(missing_ok=True)
             lock.release()
 
     def keep_prompts(self) -> None:
@@ -137,6 +142,16 @@ class Build:
             for name in stage.prompts:
                 prompt = prompts.load(name)
                 (place / f"{name}-{prompt.sha}.txt").write_text(prompt.text, encoding="utf-8")
+
+
+def _note_owner(file: Path) -> None:
+    try:
+        file.write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")
+    except OSError as error:
+        raise BuildError(
+            f"{file}: cannot be written ({error.strerror or error}); a run needs a folder of its "
+            "own that it may write and a disk with room"
+        ) from error
 
 
 def _read_owner(file: Path) -> str:

@@ -1,6 +1,7 @@
 """`synth check`: is a build, or a release, what it claims to be? The first fault ends it.
 
     a build      every part readable, ids unique, links whole, accepted rows still pass the rules
+    sealed       a build's releases hold all of its accepted rows, and no others
     a release    checksums, records, evidence and options of every row, the training JSON, the kind
 
 Nothing is believed that can be looked at again: rules run anew, quotes are searched, sums compared.
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from hour_llava.errors import BuildError
+from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.checks.rule import Rule
 from hour_llava.videomarathon.checks.table import RULES
 from hour_llava.videomarathon.checks.tables import Tables
@@ -34,6 +36,7 @@ from hour_llava.videomarathon.records import (
 )
 from hour_llava.videomarathon.release.llava import read_samples
 from hour_llava.videomarathon.release.manifest import verify_manifest
+from hour_llava.videomarathon.release.seal import make_drafts
 
 MECHANICAL_RULES: tuple[Rule, ...] = tuple(
     rule
@@ -221,6 +224,39 @@ def check_release(folder: Path) -> CheckReport:
     _check_kind(folder, kind, content)
     _check_samples(folder, content)
     return _report(f"{kind} release", content, num_files)
+
+
+def check_sealed(build: Build) -> None:
+    """Hold a build's accepted rows against those of its releases, id by id.
+
+    Raises:
+        BuildError: an accepted row would be in no release, or a release that stands holds other
+            rows than the build has now.
+    """
+    drafts = make_drafts(build)
+    due = {
+        kind: {row.id for item in draft.videos for row in item.accepted}
+        for kind, draft in drafts.items()
+    }
+    accepted = {
+        r.id for r in build.rows("balance") if isinstance(r, QAPair) and r.status == "accepted"
+    }
+    if lost := sorted(accepted - set().union(*due.values())):
+        raise BuildError(
+            f"{build.folder}: {len(lost):,} accepted rows would be in no release ({lost[0]} is the "
+            "first); please report this"
+        )
+    for file in sorted((build.folder / "release").glob("*/release.json")):
+        folder, kind = file.parent, str(_read_json(file).get("kind"))
+        held = {str(raw["id"]) for raw in _table(folder, "data")}
+        wanted = due.get(kind, set())
+        if held != wanted:
+            raise BuildError(
+                f"{folder}: lacks {len(wanted - held):,} of the build's {len(wanted):,} accepted "
+                f"rows and holds {len(held - wanted):,} that it no longer accepts; "
+                f"`hour-llava synth export {build.folder} --name "
+                f"{folder.name.removesuffix('-demonstration')}` writes it anew"
+            )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

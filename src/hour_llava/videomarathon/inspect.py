@@ -147,6 +147,7 @@ def draw_contact_sheet(path: Path, found: Found, *, source: Path) -> Path:
     figure = _draw(found, strips)
     partial = path.with_name(f"{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(partial, format="png", facecolor=_PAPER, metadata={"Software": None})
         partial.replace(path)
     except OSError as error:

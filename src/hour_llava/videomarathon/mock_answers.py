@@ -8,6 +8,7 @@ the checks. None of it says anything about the video: such rows are marked `mock
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,11 @@ class Asked:
     schema: Mapping[str, Any]
     text: str
     unit: str
-    digest: str
+
+    @property
+    def digest(self) -> str:
+        """Return what answers are drawn from: the words alone, so that a plan can foretell them."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

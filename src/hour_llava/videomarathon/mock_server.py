@@ -75,6 +75,7 @@ class MockSettings:
         retry_after: Seconds in the 429's header.
         latency_seconds: Every answer's.
         key: When set, requests without it get 401.
+        is_strict: Refuse other models than its own (404), as a real server does.
     """
 
     faults: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -83,6 +84,7 @@ class MockSettings:
     retry_after: float = 1.0
     latency_seconds: float = 0.0
     key: str | None = None
+    is_strict: bool = False
 
 
 def read_faults(words: Sequence[str]) -> dict[str, float]:
@@ -173,6 +175,8 @@ class MockServer:
         digest = hashlib.sha256(data).hexdigest()
         body = json.loads(data)
         fault = self._draw(digest, body)
+        if self.settings.is_strict and body.get("model") not in MODELS:
+            fault = "404"
         if fault is not None:
             self._faults[fault] += 1
         await asyncio.sleep(self.settings.latency_seconds)
@@ -181,7 +185,7 @@ class MockServer:
         if fault == "hang":
             await _until_gone(request)
             return Response(status_code=499)
-        content = self._content(request, body, digest)
+        content = self._content(request, body)
         reply = _completion(body, content, fault, digest)
         if fault in ("cut", "broken"):
             half = json.dumps(reply).encode()[: len(content) // 2 + 40]
@@ -207,13 +211,12 @@ class MockServer:
             left -= rate
         return None
 
-    def _content(self, request: Request, body: Mapping[str, Any], digest: str) -> str:
+    def _content(self, request: Request, body: Mapping[str, Any]) -> str:
         text = "\n".join(_texts(body))
         asked = Asked(
             schema=_schema_of(body, text),
             text=text.partition(_SCHEMA_IN_PROMPT)[0],
             unit=request.headers.get("x-hour-llava-unit", ""),
-            digest=digest,
         )
         said = self._respond(asked) if self._respond else None
         content = answer(asked) if said is None else said

@@ -126,6 +126,13 @@ class PartStore:
             "makes it again"
         )
 
+    def written_at(self, part: Part) -> tuple[int, str]:
+        """Return when a part was written, and its content where two were written at once."""
+        try:
+            return self._part_path(part).stat().st_mtime_ns, part.content
+        except OSError:
+            return 0, part.content
+
     def read_failure(self, unit: str, inputs: str) -> Failure:
         """Read why a unit failed."""
         path = self._failure_path(unit, inputs)

@@ -27,7 +27,7 @@ from hour_llava.videomarathon.calls.tokens import count_messages, count_text
 from hour_llava.videomarathon.frames import seconds_in
 from hour_llava.videomarathon.mock_answers import Asked, answer
 from hour_llava.videomarathon.pipeline import MAY_SET_ASIDE
-from hour_llava.videomarathon.records import Clip, Record, SetAside, Video, digest
+from hour_llava.videomarathon.records import Clip, Record, SetAside, Video
 from hour_llava.videomarathon.runner import Watcher, run_build
 from hour_llava.videomarathon.schemas import json_schema
 from hour_llava.videomarathon.stage import Reply, Request, Stage, Tools, Unit
@@ -54,6 +54,8 @@ class StagePlan:
     usd: float | None = 0.0
     seconds: float = 0.0
     is_exact: bool = True
+    most_calls: float = 0
+    """What the calls may come to where a stage stops asking as soon as an outcome is certain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,11 @@ class Plan:
     def num_calls(self) -> int:
         """Return the calls of all stages."""
         return round(sum(stage.num_calls for stage in self.stages))
+
+    @property
+    def most_calls_of_verify(self) -> int:
+        """Return the calls of verify if no row's outcome were certain before its last question."""
+        return round(sum(stage.most_calls for stage in self.stages))
 
     @property
     def num_tokens(self) -> int:
@@ -109,7 +116,8 @@ def make_plan(build: Build, watcher: Watcher) -> Plan:
     stages = rehearsal.plans
     done_ms = sum(video.duration_ms for video in sample)
     factor = sum(video.duration_ms for video in served) / done_ms if done_ms else 1.0
-    clips_left = _clips_left(build, state, served)
+    decoded = [video for video in videos if video.backend in ("endpoint", "embedded")]
+    left_ms = _ms_to_decode(state, decoded)
     for plan in stages.values():
         plan.is_exact = plan.is_exact and len(sample) == len(served)
         _scale(plan, factor)
@@ -122,7 +130,7 @@ def make_plan(build: Build, watcher: Watcher) -> Plan:
         num_set_aside=sum(isinstance(row, SetAside) for row in state.rows("ingest")),
         hours=sum(video.duration_ms for video in videos) / 3_600_000,
         num_rehearsed=len(sample),
-        decode_cpu_hours=clips_left / 3_600_000 * DECODE_SECONDS_AN_HOUR / 3600,
+        decode_cpu_hours=left_ms / 3_600_000 * DECODE_SECONDS_AN_HOUR / 3600,
         spent=sum(spent.values(), Spent()),
     )
 
@@ -136,8 +144,8 @@ def _sample(videos: Sequence[Video]) -> list[Video]:
     return [ordered[round(number * step)] for number in range(MAX_REHEARSED)]
 
 
-def _clips_left(build: Build, state: State, videos: Sequence[Video]) -> int:
-    """Return the milliseconds of video that a captioner has yet to see."""
+def _ms_to_decode(state: State, videos: Sequence[Video]) -> int:
+    """Return the milliseconds of video that have yet to be shown to a captioner, or measured."""
     waiting = {work.video_id for work in state.of("captions").todo()}
     return sum(video.duration_ms for video in videos if video.id in waiting)
 
@@ -161,6 +169,7 @@ def _num_free_units(build: Build, state: State, name: str) -> int:
 def _scale(plan: StagePlan, factor: float) -> None:
     plan.num_units = round(plan.num_units * factor)
     plan.num_calls *= factor
+    plan.most_calls *= factor
     plan.prompt_tokens *= factor
     plan.completion_tokens *= factor
 
@@ -225,10 +234,11 @@ class _Rehearsal:
         if stage.unit == "clip":
             inputs["clips"] = [r for r in inputs["clips"] if isinstance(r, Clip) and r.id == unit]
         plan.is_exact = stage.name in ("clips", "captions", "global_caption")
+        parameters = dict(stage.parameters(self._build.settings))
+        if stage.name == "verify" and stage.count_calls is not None:
+            plan.most_calls += stage.count_calls(Unit(id=unit, inputs=inputs), parameters)
         return await stage.run(
-            Unit(id=unit, inputs=inputs),
-            dict(stage.parameters(self._build.settings)),
-            Tools(ask=ask, frames=frames),
+            Unit(id=unit, inputs=inputs), parameters, Tools(ask=ask, frames=frames)
         )
 
 
@@ -246,9 +256,7 @@ def _rehearse(request: Request, plan: StagePlan) -> Reply:
     """Count a call and answer it as the mock would."""
     call = to_call(request)
     text = "\n".join(_texts(call.messages))
-    said = answer(
-        Asked(schema=json_schema(request.schema), text=text, unit=request.unit, digest=digest(text))
-    )
+    said = answer(Asked(schema=json_schema(request.schema), text=text, unit=request.unit))
     plan.num_calls += 1
     plan.prompt_tokens += count_messages(call.messages, call.media)
     plan.completion_tokens += count_text(said)

@@ -36,20 +36,29 @@ class Watcher(Protocol):
     """Shows how a run goes."""
 
     def begin(self, stage: str, *, num_units: int, num_done: int) -> None: ...
-    def unit(self, stage: str, outcome: Outcome, spent: Cost) -> None: ...
+    def unit(self, stage: str, outcome: Outcome, spent: Cost) -> None:
+        """Take a unit that is done; `spent` is what its stage has spent in this run."""
+        ...
+
     def end(self, stage: str, state: StageState) -> None: ...
     def say(self, text: str) -> None: ...
 
 
 @dataclass(kw_only=True)
 class RunReport:
-    """What a run came to."""
+    """What a run came to.
+
+    `num_failed` units wait for `synth retry`; `num_unanswered` ones met a passing fault and are
+    tried again by the next run. `spent` is that of all runs together.
+    """
 
     exit_code: int = EXIT_COMPLETE
     message: str = ""
     num_run: dict[str, int] = field(default_factory=dict[str, int])
     num_failed: int = 0
+    num_unanswered: int = 0
     num_held_up: int = 0
+    spent: Cost = field(default_factory=Cost)
     sealed: SealReport | None = None
 
     @property
@@ -118,17 +127,22 @@ class _Run:
         self._report = RunReport()
         self._stop = Stop()
         self._executor: Executor | None = None
+        self._spent_before = Cost()
         self._retries = read_rounds(build)
 
     async def go(self, *, with_release: bool) -> RunReport:
         try:
             with _interrupts(self._stop, self._watcher.say):
                 await self._stages()
+                if self._state.source_fault:
+                    self._watcher.say(f"{self._state.source_fault}; all was built before")
         finally:
             if self._executor is not None:
                 await self._executor.close()
         if self._stop.reason is None and self._until is None and with_release:
             await self._seal()
+        if self._executor is not None:
+            self._report.spent = self._spent()
         self._conclude()
         return self._report
 
@@ -140,11 +154,15 @@ class _Run:
             for leftover in state.scan.leftovers:
                 leftover.unlink(missing_ok=True)
             todo = state.todo()
+            if todo and self._state.source_fault:
+                raise BuildError(f"{self._state.source_fault}; {len(todo):,} of {stage.name} to do")
             num_done = len(state.work) - len(todo)
             self._watcher.begin(stage.name, num_units=len(state.work), num_done=num_done)
             if todo:
                 job = Job(stage=stage.name, work=todo, retries=self._retries, stop=self._stop)
-                await self._start().run(job, lambda outcome, to=state: self._take(to, outcome))
+                executor = self._start()
+                self._spent_before = executor.spent()
+                await executor.run(job, lambda outcome, to=state: self._take(to, outcome))
             self._watcher.end(stage.name, state)
             if stage.name == self._until:
                 return
@@ -153,7 +171,7 @@ class _Run:
         name = state.stage.name
         state.note(outcome)
         self._report.num_run[name] = self._report.num_run.get(name, 0) + 1
-        self._watcher.unit(name, outcome, self._spent())
+        self._watcher.unit(name, outcome, self._spent() - self._spent_before)
         if isinstance(outcome, Failure):
             self._watcher.say(f"{name}: {outcome.message}")
 
@@ -178,19 +196,20 @@ class _Run:
         try:
             self._report.sealed = await asyncio.to_thread(seal, self._build)
         except BuildError as error:
-            self._report.message = str(error)
+            self._stop.ask("fatal", str(error))
 
     def _conclude(self) -> None:
         report = self._report
         known = [stage.name for stage in self._build.stages if self._state.knows(stage.name)]
         states = [self._state.of(name) for name in known]
-        report.num_failed = sum(len(state.failures) for state in states)
+        report.num_failed = sum(len(state.quarantined()) for state in states)
+        report.num_unanswered = sum(len(state.failures) for state in states) - report.num_failed
         report.num_held_up = max((state.num_blocked for state in states), default=0)
         if self._stop.reason is not None:
             codes = {"budget": EXIT_BUDGET, "fatal": EXIT_FATAL, "interrupted": EXIT_INTERRUPTED}
             report.exit_code = codes[self._stop.reason]
             report.message = self._stop.message
-        elif report.num_failed or report.message:
+        elif report.num_failed or report.num_unanswered:
             report.exit_code = EXIT_QUARANTINED
 
 

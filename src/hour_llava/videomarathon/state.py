@@ -94,8 +94,16 @@ class StageState:
         return failure is not None and failure.failure in ("content", "input")
 
 
+class NoVideosError(BuildError):
+    """The source folder is away or holds no video."""
+
+
 class State:
-    """The state of a build, stage by stage, each worked out once."""
+    """The state of a build, stage by stage, each worked out once.
+
+    `source_fault` says that the source folder is away, where what ingest found there in earlier
+    runs stands in for it: a finished build can be looked at without its videos.
+    """
 
     def __init__(self, build: Build) -> None:
         self.build = build
@@ -104,6 +112,7 @@ class State:
         self._duplicates: list[SetAside] = []
         self._clips: dict[str, list[str]] = {}
         self._set_aside: dict[str, set[str]] = {}
+        self.source_fault = ""
 
     def of(self, name: str) -> StageState:
         """Work out a stage from what stands before it."""
@@ -188,14 +197,30 @@ class State:
 
     def _file_work(self) -> list[Work]:
         settings = self.build.settings
+        try:
+            files = list(list_files(self.build.source, without=self.build.folder))
+        except NoVideosError as fault:
+            known = self._known_files()
+            if not known:
+                raise
+            self.source_fault = str(fault)
+            return known
         work: list[Work] = []
-        for file, path, truth in list_files(self.build.source, without=self.build.folder):
+        for file, path, truth in files:
             backend = _backend(settings.backend, truth, settings.has_endpoint)
             facts = {"path": path, "truth": truth and os.fspath(truth), "backend": backend}
             inputs = digest(path, _stamp(file), _stamp(truth) if truth else "", backend)[:12]
             unit = digest(os.fsencode(path))
             work.append(Work(unit=unit, inputs=inputs, file=tuple(facts.items())))
         return work
+
+    def _known_files(self) -> list[Work]:
+        """Return the files that ingest has seen; of one that changed, as it was seen last."""
+        store = self.build.store("ingest")
+        newest: dict[str, Part] = {}
+        for part in sorted(store.scan().parts.values(), key=store.written_at):
+            newest[part.unit] = part
+        return [Work(unit=part.unit, inputs=part.inputs) for part in newest.values()]
 
     def _build_work(self, stage: Stage) -> tuple[list[Work], int]:
         reads: list[tuple[str, Part]] = []
@@ -254,10 +279,11 @@ def list_files(source: Path, *, without: Path) -> Iterator[tuple[Path, str, Path
     """List (file, path relative to the source folder, truth file or None), sorted by path.
 
     Raises:
-        BuildError: the source is no folder, cannot be read, or holds no video file.
+        NoVideosError: the source is no folder or holds no video file.
+        BuildError: it cannot be read.
     """
     if not source.is_dir():
-        raise BuildError(f"{source}: no folder of videos; correct `source` in build.toml")
+        raise NoVideosError(f"{source}: no folder of videos; correct `source` in build.toml")
     found: list[Path] = []
     for folder, folders, names in os.walk(source, onerror=_refuse):
         place = Path(folder)
@@ -268,7 +294,7 @@ def list_files(source: Path, *, without: Path) -> Iterator[tuple[Path, str, Path
             if not name.startswith(".") and Path(name).suffix.lower() in VIDEO_SUFFIXES
         ]
     if not found:
-        raise BuildError(
+        raise NoVideosError(
             f"{source}: holds no video (looked for {', '.join(sorted(VIDEO_SUFFIXES))}); correct "
             "`source` in build.toml"
         )

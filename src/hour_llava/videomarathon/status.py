@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,10 @@ from hour_llava.videomarathon.toolbox import CALLS
 
 @dataclass(frozen=True, kw_only=True)
 class StageStatus:
-    """A stage in figures. `num_todo` counts what can be known before earlier stages are done."""
+    """A stage in figures. `num_todo` counts what can be known before earlier stages are done.
+
+    `usd` is None where the price of a call is unknown.
+    """
 
     name: str
     num_done: int
@@ -24,7 +28,7 @@ class StageStatus:
     num_held_up: int
     num_calls: int = 0
     num_tokens: int = 0
-    usd: float = 0.0
+    usd: float | None = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,7 @@ class BuildStatus:
     failures: tuple[Failure, ...]
     releases: tuple[str, ...]
     next_step: str
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -68,7 +73,7 @@ def read_status(build: Build) -> BuildStatus:
                 num_held_up=known.num_blocked,
                 num_calls=paid.calls,
                 num_tokens=paid.tokens,
-                usd=paid.usd,
+                usd=paid.known_usd,
             )
         )
     aside = [
@@ -87,6 +92,7 @@ def read_status(build: Build) -> BuildStatus:
         failures=tuple(failures),
         releases=tuple(name for name in names if not name.startswith(".")),
         next_step=_next_step(stages, failures, build),
+        note=state.source_fault,
     )
 
 
@@ -94,7 +100,7 @@ def _next_step(stages: list[StageStatus], failures: list[Failure], build: Build)
     if any(stage.num_todo or stage.num_held_up for stage in stages) and not (
         failures and all(stage.num_todo == 0 for stage in stages)
     ):
-        return f"hour-llava synth run {build.folder}"
+        return f"hour-llava synth run {shlex.quote(str(build.folder))}"
     if failures:
-        return f"hour-llava synth retry {build.folder}"
+        return f"hour-llava synth retry {shlex.quote(str(build.folder))}"
     return "nothing: complete"

@@ -167,5 +167,6 @@ def test_a_sheet_that_cannot_be_written_is_one_clear_error(
     _write_video(build.source / "sub folder" / "video 1.mp4", 180)
     found = find_row(read_content(build), build.stages["balance"][1].id)
 
+    (tmp_path / "file").write_text("no folder")
     with pytest.raises(BuildError, match="cannot write the contact sheet"):
-        draw_contact_sheet(tmp_path / "missing" / "sheet.png", found, source=build.source)
+        draw_contact_sheet(tmp_path / "file" / "sheet.png", found, source=build.source)

@@ -51,7 +51,7 @@ Write exactly 2 multiple-choice questions for each kind, in en:"""
 
 
 def ask(model: type[BaseModel], text: str, unit: str = "video:20000-50000") -> Any:
-    asked = Asked(schema=json_schema(model), text=text, unit=unit, digest="0" * 64)
+    asked = Asked(schema=json_schema(model), text=text, unit=unit)
     assert answer(asked) == answer(asked)
     return model.model_validate_json(answer(asked))
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import tyro
 
+from hour_llava.commands.synth.wording import counted
 from hour_llava.errors import BuildError
 from hour_llava.videomarathon.build import Build
-from hour_llava.videomarathon.checking import CheckReport, check_build, check_release
+from hour_llava.videomarathon.checking import CheckReport, check_build, check_release, check_sealed
 from hour_llava.videomarathon.settings import FILE
 
 
@@ -19,6 +20,8 @@ def check(
 ) -> None:
     """Look at every record of a build with its releases, or of one release; stop at a fault.
 
+    A build's accepted rows are held against the rows of its releases, too: none lost, none more.
+
     Checksums, records, ids and links, evidence inside its video and quoted verbatim, exactly one
     right option, computed answers computed again, the training JSON. Exit code 1 and one line name
     the first fault.
@@ -27,9 +30,11 @@ def check(
         folder: a build's folder, or that of a release
     """
     if (folder / FILE).is_file():
-        print(_line(str(folder), check_build(Build.open(folder))))
+        build = Build.open(folder)
+        print(_line(str(folder), check_build(build)))
         for release in sorted((folder / "release").glob("*/release.json")):
             print(_line(str(release.parent), check_release(release.parent)))
+        check_sealed(build)
     elif (folder / "release.json").is_file():
         print(_line(str(folder), check_release(folder)))
     else:
@@ -40,9 +45,10 @@ def check(
 
 
 def _line(name: str, report: CheckReport) -> str:
-    files = f", {report.num_files:,} files match their sums" if report.num_files else ""
+    files = f", {counted(report.num_files, 'file')} as in the manifest" if report.num_files else ""
     return (
-        f"{name}: {report.kind} in order: {report.num_videos:,} videos, {report.num_captions:,} "
-        f"captions, {report.num_events:,} events, {report.num_rows:,} rows "
+        f"{name}: {report.kind} in order: {counted(report.num_videos, 'video')}, "
+        f"{counted(report.num_captions, 'caption')}, {counted(report.num_events, 'event')}, "
+        f"{counted(report.num_rows, 'row')} "
         f"({report.num_accepted:,} accepted){files}"
     )

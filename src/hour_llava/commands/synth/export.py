@@ -7,9 +7,11 @@ from typing import Annotated
 
 import tyro
 
+from hour_llava.commands.synth.wording import counted
 from hour_llava.commands.terminal import printable, say
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.release.seal import Sealed, seal
+from hour_llava.videomarathon.settings import FILE
 
 
 def export(
@@ -36,6 +38,11 @@ def export(
         print(_line(release))
         for item in release.left_out:
             say(f"not copied: {item.video} ({item.reason})")
+        if release.left_out:
+            say(
+                f"videos are copied under an open licence: where all of the folder's have one, set "
+                f"`licence` in {build / FILE} to its SPDX name, such as CC-BY-4.0, and run again"
+            )
     if not report.releases:
         say(
             f"no accepted rows in {build}, so no release; `hour-llava synth stats {build}` says why"
@@ -47,6 +54,6 @@ def export(
 def _line(release: Sealed) -> str:
     kind = "training data" if release.kind == "training" else "DEMONSTRATION, not training data"
     return (
-        f"{printable(str(release.folder))}: {release.num_rows:,} rows of {release.num_videos:,} "
-        f"videos ({kind})"
+        f"{printable(str(release.folder))}: {counted(release.num_rows, 'row')} of "
+        f"{counted(release.num_videos, 'video')} ({kind})"
     )

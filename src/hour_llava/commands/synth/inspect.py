@@ -29,7 +29,7 @@ def inspect(
     Args:
         build: the build's folder
         row: a row's id, or its beginning
-        out: the contact sheet; ROW.png in the current folder without it
+        out: the contact sheet; BUILD_DIR/inspect/ROW.png without it
         raw: show raw replies whole
         sheet: draw the contact sheet
     """
@@ -40,7 +40,7 @@ def inspect(
         print(printable(line))
     if not sheet:
         return
-    path = Path(f"{found.row.id.replace(':', '_')}.png") if out is None else out
+    path = out or opened.folder / "inspect" / f"{found.row.id.replace(':', '_')}.png"
     try:
         draw_contact_sheet(path, found, source=opened.source)
     except VideoError as error:  # the words above are worth having without the pixels

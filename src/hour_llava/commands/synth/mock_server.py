@@ -26,6 +26,7 @@ def mock_server(
     retry_after: float = 1.0,
     latency_ms: float = 0.0,
     key_env: str | None = None,
+    strict_models: bool = False,
 ) -> None:
     """Play an OpenAI-compatible endpoint; prints its base URL, serves until Ctrl-C.
 
@@ -45,6 +46,7 @@ def mock_server(
         retry_after: seconds, in the 429's header
         latency_ms: what every answer takes
         key_env: the environment variable with the key that requests must carry
+        strict_models: answer 404 to any other model's name; without it every name is taken
     """
     try:
         from hour_llava.videomarathon.mock_server import (
@@ -66,6 +68,7 @@ def mock_server(
         retry_after=retry_after,
         latency_seconds=latency_ms / 1000,
         key=_key(key_env),
+        is_strict=strict_models,
     )
 
     def ready(url: str) -> None:

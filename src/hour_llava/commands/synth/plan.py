@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from hour_llava.commands.synth.watching import watch_run
+from hour_llava.commands.synth.wording import counted, dollars
 from hour_llava.commands.terminal import printable
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.plan import SECONDS_A_CALL, Plan, StagePlan, make_plan
@@ -43,6 +44,7 @@ def _as_dict(found: Plan) -> dict[str, object]:
         "num_calls": found.num_calls,
         "num_tokens": found.num_tokens,
         "usd": found.usd,
+        "most_calls_of_verify": found.most_calls_of_verify,
         "hours_of_calls": found.seconds / 3600,
     }
 
@@ -62,20 +64,26 @@ def _lines(found: Plan) -> list[str]:
     )
     if found.num_calls:
         lines.append(
-            f"~ is an estimate from {found.num_rehearsed} videos rehearsed with invented answers; "
-            f"a call is taken to last {SECONDS_A_CALL:g} s until a run has measured it"
+            f"~ is an estimate: {counted(found.num_rehearsed, 'video')} rehearsed with invented "
+            f"answers; a call is taken to last {SECONDS_A_CALL:g} s until a run has measured it"
+        )
+    if found.most_calls_of_verify:
+        lines.append(
+            "verify asks about a row until its outcome is certain: at most "
+            f"{counted(found.most_calls_of_verify, 'call')} for the rehearsed rows"
         )
     if found.spent.calls:
         lines.append(
             f"spent so far: {found.spent.calls:,} calls, {found.spent.tokens:,} tokens, "
-            f"${found.spent.usd:,.2f}"
+            f"{'' if found.spent.num_unpriced else '$'}{dollars(found.spent.known_usd)}"
+            f"{' price' if found.spent.num_unpriced else ''}"
         )
     return [printable(line) for line in lines]
 
 
 def _line(stage: StagePlan) -> str:
     mark = "" if stage.is_exact else "~"
-    usd = "unknown" if stage.usd is None else f"{stage.usd:,.2f}"
     numbers = (stage.num_units, stage.num_calls, stage.prompt_tokens, stage.completion_tokens)
     units, calls, prompt, answers = (f"{mark}{round(number):,}" for number in numbers)
+    usd = dollars(stage.usd)
     return f"{stage.name:<15} {units:>9} {calls:>10} {prompt:>13} {answers:>12} {usd:>10}"

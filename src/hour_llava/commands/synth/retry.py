@@ -7,9 +7,11 @@ from typing import Annotated
 
 import tyro
 
+from hour_llava.commands.synth.wording import counted
 from hour_llava.commands.terminal import say
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.retry import clear_failures
+from hour_llava.videomarathon.runner import resume_command
 
 
 def retry(
@@ -18,7 +20,7 @@ def retry(
     *,
     stage: str | None = None,
 ) -> None:
-    """Forget why units failed, so that the next run tries them again.
+    """Mark failed units for another try; the next run makes it. Nothing is asked now.
 
     What their calls brought stays in the ledger; only new answers are paid for.
 
@@ -28,6 +30,7 @@ def retry(
     """
     num_cleared = clear_failures(Build.open(build), stage)
     if num_cleared:
-        say(f"{num_cleared} units will be tried again; now: hour-llava synth run {build}")
+        marked = f"{counted(num_cleared, 'unit')} marked for another try"
+        say(f"{marked}; to make it: {resume_command(build)}")
     else:
         say("nothing to retry: no unit has failed")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from hour_llava.commands.synth.watching import watch_run
+from hour_llava.commands.synth.watching import cost_line, watch_run
+from hour_llava.commands.synth.wording import counted
 from hour_llava.commands.terminal import printable, say
 from hour_llava.errors import HourLlavaError
 from hour_llava.videomarathon.build import Build
@@ -16,6 +18,7 @@ from hour_llava.videomarathon.calls.budget import BudgetCaps
 from hour_llava.videomarathon.runner import (
     EXIT_COMPLETE,
     EXIT_INTERRUPTED,
+    EXIT_QUARANTINED,
     ExecutorName,
     RunReport,
     resume_command,
@@ -65,15 +68,26 @@ def run(
 def _conclude(report: RunReport, build: Path, until: str | None) -> None:
     for release in report.sealed.releases if report.sealed else ():
         kind = "training data" if release.kind == "training" else "DEMONSTRATION, no training data"
-        print(f"{printable(str(release.folder))}: {release.num_rows:,} rows ({kind})")
+        print(f"{printable(str(release.folder))}: {counted(release.num_rows, 'row')} ({kind})")
     if report.message:
         say(report.message)
+    if report.spent.calls:
+        say(f"all runs of this build together: {cost_line(report.spent)}")
     if report.is_idle and report.exit_code == EXIT_COMPLETE:
         say("nothing to do: every unit was done before" + ("" if until else ", the release stands"))
     if report.num_failed:
         say(
-            f"{report.num_failed} units failed; `hour-llava synth status {build}` names them, "
-            f"`hour-llava synth retry {build}` tries them again"
+            f"{counted(report.num_failed, 'unit')} failed for good; `{_command('status', build)}` "
+            f"says why, `{_command('retry', build)}` marks them for another try by the next run"
         )
-    if report.exit_code not in (EXIT_COMPLETE, 3):
+    if report.num_unanswered:
+        say(
+            f"{counted(report.num_unanswered, 'unit')} got no answer after several tries; the next "
+            "run asks again"
+        )
+    if report.exit_code not in (EXIT_COMPLETE, EXIT_QUARANTINED) or report.num_unanswered:
         say(f"to go on: {resume_command(build)}")
+
+
+def _command(verb: str, build: Path) -> str:
+    return f"hour-llava synth {verb} {shlex.quote(str(build))}"

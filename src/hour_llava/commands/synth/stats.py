@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from hour_llava.commands.synth.wording import counted, dollars
 from hour_llava.commands.terminal import printable, say
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.calls.ledger import read_spent
@@ -53,7 +54,7 @@ def read_usage(folder: Path) -> tuple[Usage, ...]:
             num_calls=spent.calls,
             num_prompt_tokens=spent.prompt_tokens,
             num_completion_tokens=spent.completion_tokens,
-            usd=round(spent.usd, 6),
+            usd=None if spent.known_usd is None else round(spent.known_usd, 6),
         )
         for stage, spent in sorted(read_spent(folder / "calls").items())
     )
@@ -62,9 +63,10 @@ def read_usage(folder: Path) -> tuple[Usage, ...]:
 def describe(found: BuildStats) -> Iterator[str]:
     """Write the figures for a terminal."""
     yield (
-        f"{found.num_videos:,} of {found.num_files:,} videos, {found.hours:,.2f} hours, "
-        f"{found.num_clips:,} clips ({found.num_unusable_clips:,} captions not usable), "
-        f"{found.num_events:,} events"
+        f"{found.num_videos:,} of {counted(found.num_files, 'video')}, {found.hours:,.2f} hours, "
+        f"{counted(found.num_clips, 'clip')} "
+        f"({counted(found.num_unusable_clips, 'caption')} not usable), "
+        f"{counted(found.num_events, 'event')}"
     )
     for reason, number in found.set_aside.items():
         yield f"  set aside, {reason}: {number:,}"
@@ -131,10 +133,9 @@ def _costs(found: BuildStats) -> Iterator[str]:
     yield ""
     yield f"{'stage':<24}{'calls':>10}{'tokens in':>14}{'tokens out':>14}{'usd':>10}"
     for used in found.usage:
-        usd = "?" if used.usd is None else f"{used.usd:.2f}"
         yield (
             f"{used.stage:<24}{used.num_calls:>10,}{used.num_prompt_tokens:>14,}"
-            f"{used.num_completion_tokens:>14,}{usd:>10}"
+            f"{used.num_completion_tokens:>14,}{dollars(used.usd):>10}"
         )
 
 

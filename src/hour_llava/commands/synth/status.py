@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from hour_llava.commands.synth.wording import dollars
 from hour_llava.commands.terminal import printable
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.status import BuildStatus, read_status
@@ -38,11 +39,12 @@ def _lines(found: BuildStatus) -> list[str]:
     for one in found.stages:
         lines.append(
             f"{one.name:<15} {one.num_done:>9,} {one.num_todo:>9,} {one.num_failed:>7,} "
-            f"{one.num_calls:>8,} {one.num_tokens:>12,} {one.usd:>9.2f}"
+            f"{one.num_calls:>8,} {one.num_tokens:>12,} {dollars(one.usd):>9}"
         )
     lines.append(f"videos: {found.num_videos:,}, set aside: {len(found.set_aside):,}")
     lines += [f"  set aside ({s.reason}): {s.path}: {s.detail}" for s in found.set_aside]
     lines += [f"  failed ({f.failure}): {f.message}" for f in found.failures]
     lines += [f"  release: {name}" for name in found.releases]
+    lines += [f"note: {found.note}"] if found.note else []
     lines.append(f"next: {found.next_step}")
     return [printable(line) for line in lines]

@@ -92,6 +92,7 @@ class LineWatcher:
         self._num_units, self._num_done = num_units, num_done
         self._num_new = self._num_failed = 0
         self._begun = self._said = time.monotonic()
+        self._cost = Cost()
 
     def unit(self, stage: str, outcome: Outcome, spent: Cost) -> None:
         self._num_new += 1

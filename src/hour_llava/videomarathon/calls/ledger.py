@@ -44,7 +44,7 @@ _INSERT = f"INSERT INTO calls ({_COLUMNS}, written_at) VALUES ({', '.join('?' * 
 _SELECT = f"SELECT {_COLUMNS}, written_at FROM calls WHERE key = ? ORDER BY id DESC LIMIT 1"
 _TOTALS = (
     "SELECT stage, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), SUM(usd), "
-    "SUM(seconds) FROM calls GROUP BY stage"
+    "SUM(usd IS NULL), SUM(seconds) FROM calls GROUP BY stage"
 )
 
 
@@ -82,13 +82,19 @@ class StoredCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What calls came to."""
+    """What calls came to; `usd` is that of the calls whose price is known."""
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usd: float = 0.0
+    num_unpriced: int = 0
     seconds: float = 0.0
+
+    @property
+    def known_usd(self) -> float | None:
+        """Return the dollars, or None where the price of any call is unknown."""
+        return None if self.num_unpriced else self.usd
 
     @property
     def tokens(self) -> int:
@@ -101,6 +107,7 @@ class Spent:
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             usd=self.usd + other.usd,
+            num_unpriced=self.num_unpriced + other.num_unpriced,
             seconds=self.seconds + other.seconds,
         )
 
@@ -254,12 +261,15 @@ class _Union:
         self._refresh()
         sums: dict[str, Spent] = {}
         for connection in self._connections.values():
-            for stage, calls, prompt, completion, usd, seconds in _rows(connection, _TOTALS, ()):
+            for stage, calls, prompt, completion, usd, unpriced, seconds in _rows(
+                connection, _TOTALS, ()
+            ):
                 sums[stage] = sums.get(stage, Spent()) + Spent(
                     calls=calls,
                     prompt_tokens=prompt,
                     completion_tokens=completion,
                     usd=usd or 0.0,
+                    num_unpriced=unpriced,
                     seconds=seconds,
                 )
         return sums

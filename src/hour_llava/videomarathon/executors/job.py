@@ -37,11 +37,18 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What all runs of a build have spent so far."""
+    """What calls came to: those of a stage in this run, or of all runs of a build."""
 
     usd: float = 0.0
     calls: int = 0
     tokens: int = 0
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            usd=self.usd - other.usd,
+            calls=self.calls - other.calls,
+            tokens=self.tokens - other.tokens,
+        )
 
 
 class Executor(Protocol):

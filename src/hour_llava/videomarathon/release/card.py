@@ -82,10 +82,10 @@ def write_card(facts: CardFacts) -> str:
     body = Template(text).substitute(
         title=plain(facts.title),
         note=_note(facts.kind),
-        num_rows=f"{len(rows):,}",
+        num_rows=f"{len(rows):,} question{'' if len(rows) == 1 else 's'}",
         num_open_ended=f"{formats['oe']:,}",
         num_multiple_choice=f"{formats['mc']:,}",
-        num_videos=f"{len(facts.videos):,}",
+        num_videos=f"{len(facts.videos):,} video{'' if len(facts.videos) == 1 else 's'}",
         hours=f"{facts.stats.hours:.2f}",
         splits=_splits(facts.counts),
         makers=_makers(facts.videos),
@@ -96,6 +96,7 @@ def write_card(facts: CardFacts) -> str:
         limits=_limits(facts),
         licences=_licences(facts.videos),
     )
+    body = re.sub(r"\n{3,}", "\n\n", body)  # where a part has nothing to say
     return f"---\n{_front_matter(facts, len(rows))}---\n{body}"
 
 

@@ -46,7 +46,7 @@ from hour_llava.videomarathon.release.webvtt import write_chapters, write_clips
 from hour_llava.videomarathon.settings import BuildSettings
 from hour_llava.videomarathon.stats import BuildStats, count
 
-VERSION = 1
+VERSION = 2
 """Raised when the same rows would give other bytes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

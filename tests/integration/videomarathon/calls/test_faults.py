@@ -187,6 +187,15 @@ def test_a_fatal_fault_stops_all_calls_with_one_clear_line(
     )
 
 
+def test_a_strict_mock_knows_no_other_models(start_mock: Start, desk: Start) -> None:
+    mock = start_mock("--strict-models")
+    (fault,) = desk(mock, model="mock-llm-9").ask(1)
+    assert isinstance(fault, EndpointError)
+    assert "mock-llm-9" in str(fault) and "doctor" in str(fault)
+    (result,) = desk(mock).ask(1)
+    assert isinstance(result, CallResult)
+
+
 def test_an_endpoint_that_cannot_see_is_named(start_mock: Start, desk: Start) -> None:
     mock = start_mock("--fault", "no_images")
     (fault,) = desk(mock, images=True).ask(1, **seen_picture())

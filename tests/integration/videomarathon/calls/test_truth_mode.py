@@ -18,7 +18,7 @@ from hour_llava.world.make import read_world
 
 
 def asked(model: type[BaseModel], unit: str) -> Asked:
-    return Asked(schema=json_schema(model), text="", unit=unit, digest="0" * 64)
+    return Asked(schema=json_schema(model), text="", unit=unit)
 
 
 def test_captions_and_events_are_the_truths(world_videos: Path) -> None:
