@@ -64,7 +64,7 @@ FIRST_SEED = 70_000_000
 FIRST_FILE = 70_500_000
 NUM_VIDEOS = {180: 40, 600: 30, 3600: 24}
 NUM_FILES = 8
-NUM_SWAPPED = 10
+NUM_SWAPPED = 12
 REENCODED: tuple[dict[str, Any], ...] = (
     {"codec": "mpeg4", "width": 640, "height": 360, "fps": 10},
     {"codec": "libvpx-vp9", "width": 426, "height": 240, "fps": 8},
@@ -319,7 +319,7 @@ def main(
         part: mass (frames from the renderer), files (mp4), all (both), or swaps (other memories).
         seconds: lengths of the videos.
         model: name or folder.
-        videos: how many a length and part (default: 40, 30 and 24 of frames; 8 files; 10 swapped).
+        videos: how many a length and part (default: 40, 30 and 24 of frames; 8 files; 12 swapped).
         arms: of swaps.
         prefix: stands before the parts' names in the JSON file, for retrained baselines.
         work: where frames, features, files and outcomes are kept.
