@@ -212,7 +212,7 @@ class HourLlavaTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             groups = parameter_groups(
-                self.model if model is None else model,
+                self.trained if model is None else model,
                 self.learning_rates,
                 weight_decay=self.weight_decay,
             )
@@ -223,14 +223,14 @@ class HourLlavaTrainer(Trainer):
         if checkpoint is None:
             return
         folder = Path(checkpoint)
-        load_state(folder / checkpoints.WEIGHTS, self.model, self.optimizer)
+        load_state(folder / checkpoints.WEIGHTS, self.trained, self.optimizer)
         try:
             scheduler = torch.load(folder / checkpoints.SCHEDULER, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
             raise CheckpointError(
                 f"{folder}: its schedule cannot be read; resume from an earlier checkpoint"
             ) from error
-        self.lr_scheduler.load_state_dict(scheduler)
+        self._schedule.load_state_dict(scheduler)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Set random numbers as they were; on a rank that was not there they begin anew."""
@@ -284,7 +284,7 @@ class HourLlavaTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
+        norm: Any = super()._clip_grad_norm(model)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         self._require_finite(norm)
         return norm
@@ -322,16 +322,15 @@ class HourLlavaTrainer(Trainer):
             facts,
             self._write_checkpoint,
             keep_last=self.keep_last,
-            num_bytes=checkpoints.state_bytes(self.model),
+            num_bytes=checkpoints.state_bytes(self.trained),
         )
         self._saved_step = step
 
     def _write_checkpoint(self, folder: Path) -> None:
-        assert self.optimizer is not None and self.lr_scheduler is not None
-        save_state(folder / checkpoints.WEIGHTS, self.model, self.optimizer)
+        save_state(folder / checkpoints.WEIGHTS, self.trained, self.optimizer)
         torch.save(checkpoints.random_state(), checkpoints.random_file(folder))
         if self.is_world_process_zero():
-            torch.save(self.lr_scheduler.state_dict(), folder / checkpoints.SCHEDULER)
+            torch.save(self._schedule.state_dict(), folder / checkpoints.SCHEDULER)
             self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -342,6 +341,16 @@ class HourLlavaTrainer(Trainer):
         """Do nothing; see `floating_point_ops`."""
 
     # Our own.
+
+    @property
+    def trained(self) -> nn.Module:
+        """Give the module that is trained, without what transformers wraps around it."""
+        model: Any = self.model
+        return model
+
+    @property
+    def _schedule(self) -> Any:
+        return self.lr_scheduler
 
     def _rates(self) -> dict[str, float]:
         assert self.optimizer is not None
