@@ -33,4 +33,4 @@ def keep_libraries_quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", module=r"(torch|transformers|matplotlib)\b")
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|matplotlib|accelerate|peft)\b")
