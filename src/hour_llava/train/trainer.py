@@ -137,7 +137,7 @@ class HourLlavaTrainer(Trainer):
         self._resumed: Path | None = None
         self._saved_step = -1
         self._wish = Wish()
-        self._is_stopping = False
+        self._ended_by: int | None = None
         if gradient_checkpointing:
             checkpoint_activations(model)
         super().__init__(
@@ -178,7 +178,7 @@ class HourLlavaTrainer(Trainer):
         self._resumed = resume
         with wishing() as self._wish:
             super().train(resume_from_checkpoint=None if resume is None else str(resume))
-        return self._wish.received if self._is_stopping else None
+        return self._ended_by
 
     # What transformers calls, in the order in which it does.
 
@@ -251,7 +251,7 @@ class HourLlavaTrainer(Trainer):
             facts.sample_ids.append(list(batch.pop("sample_ids", ())))
         counts = [_counts(batch) for batch in batches]
         facts.data_seconds = time.perf_counter() - started
-        heard = gathered((fault, broken, self._wish.received is not None, counts))
+        heard = gathered((fault, broken, self._wish.received, counts))
         for other, _, _, _ in heard:
             if other is not None:
                 raise DataError(other)
@@ -259,7 +259,7 @@ class HourLlavaTrainer(Trainer):
         facts.num_labels = sum(n for *_, counted in heard for n, _ in counted)
         facts.num_tokens = sum(n for *_, counted in heard for _, n in counted)
         self.budget.add(facts.broken)
-        self._is_stopping = any(wished for _, _, wished, _ in heard)
+        self._ended_by = next((wish for _, _, wish, _ in heard if wish is not None), None)
         return batches, max(1, facts.num_labels)
 
     def compute_loss(
@@ -381,12 +381,11 @@ class HourLlavaTrainer(Trainer):
             "`hour-llava data check`, or lower the learning rate"
         )
 
-    @property
-    def stop_is_wished(self) -> bool:
+    def is_to_stop(self) -> bool:
         """Say whether the run ends behind this step; all ranks say the same."""
-        if num_processes() == 1 and self._wish.received is not None:
-            self._is_stopping = True
-        return self._is_stopping
+        if num_processes() == 1:
+            self._ended_by = self._wish.received
+        return self._ended_by is not None
 
 
 class _StopsInTime(TrainerCallback):
@@ -399,7 +398,7 @@ class _StopsInTime(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         state.epoch = state.global_step / state.max_steps
-        if self.trainer.stop_is_wished:
+        if self.trainer.is_to_stop():
             control.should_save = True
             control.should_training_stop = True
 
