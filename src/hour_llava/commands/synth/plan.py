@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from hour_llava.commands.progress import readable_seconds
 from hour_llava.commands.synth.watching import watch_run
 from hour_llava.commands.synth.wording import counted, dollars
 from hour_llava.commands.terminal import printable
@@ -56,11 +57,11 @@ def _lines(found: Plan) -> list[str]:
         f"{'stage':<15} {'units':>9} {'calls':>10} {'prompt':>13} {'answers':>12} {'usd':>10}",
     ]
     lines += [_line(stage) for stage in found.stages if stage.num_units]
-    usd = "unknown price" if found.usd is None else f"${found.usd:,.2f}"
+    usd = "price unknown" if found.usd is None else f"~${found.usd:,.2f}"
     lines.append(
-        f"to do: ~{found.num_calls:,} calls, ~{found.num_tokens:,} tokens, ~{usd}, "
-        f"~{found.seconds / 3600:.1f} h of calls, {found.decode_cpu_hours:.2f} CPU hours of "
-        "decoding"
+        f"to do: ~{counted(found.num_calls, 'call')}, ~{counted(found.num_tokens, 'token')}, "
+        f"{usd}, ~{readable_seconds(found.seconds)} of calls, "
+        f"~{readable_seconds(3600 * found.decode_cpu_hours)} of CPU time for decoding"
     )
     if found.num_calls:
         lines.append(
