@@ -60,9 +60,9 @@ class ModelConfig:
     layout: Layout = "auto"
     """how START is laid out; auto: by its look"""
     language_model: str | None = None
-    """folder or hub id of a Qwen2 / Qwen2.5, where START is only a vision tower's folder"""
+    """folder or hub id of a Qwen2 / Qwen2.5; with VISION-TOWER it takes the place of START"""
     vision_tower: str | None = None
-    """folder or hub id of a SigLIP, where START is only a language model's folder"""
+    """folder or hub id of a SigLIP; with LANGUAGE-MODEL it takes the place of START"""
     attention: str | None = None
     """attention of the language model: sdpa, flash_attention_2, eager; None: the best there is"""
     spatial_forgetting: Literal["random", "uniform"] = "random"
@@ -320,6 +320,12 @@ def _faults(config: TrainConfig) -> Iterator[str]:
         yield (
             f"{len(data.weights)} --data.weights for {len(data.manifest)} --data.manifest: give "
             "one a manifest, or none"
+        )
+    if data.features is not None and optim.lr_vision > 0:
+        yield (
+            f"--data.features {data.features} holds what the tower made before training; with "
+            f"--optim.lr-vision {optim.lr_vision:g} it changes from step to step: freeze it (0), "
+            "or read the videos"
         )
     least: dict[str, tuple[float | None, float]] = {
         "--batch.global-batch-size": (batch.global_batch_size, 1),

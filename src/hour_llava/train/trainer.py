@@ -375,9 +375,10 @@ class HourLlavaTrainer(Trainer):
         told += f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         what = f"the loss is {guilty[0][1]}" if guilty else "the gradient is no number"
         last = checkpoints.last_checkpoint(self.checkpoint_root)
+        kept = f"the last checkpoint is {last}" if last else "no checkpoint was saved yet"
         raise TrainingError(
             f"step {self.state.global_step + 1}: {what}, in samples {told}; nothing of this step "
-            f"was learned, the last checkpoint is {last or 'none'}: look at these samples with "
+            f"was learned, {kept}: look at these samples with "
             "`hour-llava data check`, or lower the learning rate"
         )
 

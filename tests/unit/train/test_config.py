@@ -61,6 +61,13 @@ def test_an_unknown_setting_is_named(change: dict[str, Any], words: str) -> None
         ({"batch": BatchConfig(max_steps=0)}, "--batch.max-steps 0"),
         ({"data": DataConfig(weights=(1.0,))}, "1 --data.weights for 0 --data.manifest"),
         ({"data": DataConfig(workers=-1)}, "--data.workers -1"),
+        (
+            {
+                "data": DataConfig(features=Path("features")),
+                "optim": OptimConfig(lr_vision=1e-6, lr_memaug=1e-4),
+            },
+            "--data.features features holds what the tower made before training",
+        ),
     ],
 )
 def test_values_that_no_run_can_have_are_refused(change: dict[str, Any], words: str) -> None:
