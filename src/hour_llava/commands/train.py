@@ -166,6 +166,7 @@ def recipes_help(program: str) -> str:
             f"usage: {program} RECIPE [SETTINGS]     ({program} RECIPE --help lists the settings)",
             "",
             *(f"  {name:<{width}}  {recipe.summary}" for name, recipe in RECIPES.items()),
+            "  (nano, the built-in model, has a recipe of its own: make nano)",
             "",
             f"example: {program} debug_stage1 --out runs/try",
             f"example: {program} hour_llava_3b_stage3 --dry-run --plan-for h200x8",

@@ -36,7 +36,7 @@ from hour_llava.train.config import Part
 from hour_llava.train.sizes import TokenCounts
 from hour_llava.train.work import heads_of
 
-AROUND_GPU, AROUND_CPU = 1.5e9, 0.8e9
+AROUND_GPU, AROUND_CPU = 1.5e9, 0.5e9
 FRAGMENTS = 0.05
 """Share of activations that the allocator holds beyond what is used."""
 ENCODE_TOKENS = 24_576
