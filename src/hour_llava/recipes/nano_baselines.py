@@ -7,8 +7,8 @@
 
 Each starts from the first weights of nano's own recipe, with the frozen tower and the clips of a
 finished run of it (DIR, with DIR/work), and takes the recipe's steps (`--share` of them). With
-`--is-warm` it starts from nano's final weights, which favours it and needs few steps. The model
-goes to OUT/<name>, with a baseline.json that benchmarks/nano_exam.py reads:
+`--is-warm` it starts from nano's final weights, which favours it, and takes but `WARM`'s steps. The
+model goes to OUT/<name>, with a baseline.json that benchmarks/nano_exam.py reads:
 
     python benchmarks/nano_exam.py swaps --arms full --model OUT/no_memaug --prefix no_memaug/
 """
@@ -37,7 +37,7 @@ from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_to
 from hour_llava.schema import FrameSpan
 from hour_llava.train.nano.bank import load_group
 from hour_llava.train.nano.batches import Batch, Composer
-from hour_llava.train.nano.lessons import LoopSettings
+from hour_llava.train.nano.lessons import LoopSettings, Stage
 from hour_llava.train.nano.loop import train_on_features
 from hour_llava.train.nano.objective import Heads
 from hour_llava.train.nano.scratch import start_from_scratch
@@ -49,6 +49,10 @@ from hour_llava.world.questions import Question
 Log = Callable[[str], None]
 Name = Literal["no_memaug", "uniform_32", "uniform_64", "no_rope"]
 TOWER = "model.vision_tower."
+WARM = LoopSettings(
+    stages=(Stage(num_steps=150, seconds=(52, 600)),), learning_rate=1e-3, warm_up_steps=20
+)
+"""Enough for a model that knows all but how to do without what was taken from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +179,7 @@ def train_baseline(
     Args:
         nano: folder of a finished run of the recipe, with its work.
         share: of each stage's steps, at least one each.
-        is_warm: start from the run's final weights.
+        is_warm: start from the run's final weights, and take `WARM`'s steps.
 
     Returns: the model's folder.
 
@@ -189,7 +193,7 @@ def train_baseline(
     groups = [load_group(group, nano / "work") for group in settings.scrap_groups()]
     scraps = Scrapbook(groups)
     noise = settings.noise * groups[0].scale
-    loops = [shortened(loop, share) for loop in settings.loops]
+    loops = [shortened(loop, share) for loop in ((WARM,) if is_warm else settings.loops)]
     torch.manual_seed(settings.loops[0].seed)
     heads = Heads(settings.width, len(composer.answers), settings.tube_size)
     folder = out / name
@@ -234,7 +238,7 @@ def main(
         out: where the models go; those that are there are not trained again.
         names: which ones.
         share: of the recipe's steps.
-        is_warm: start from nano's final weights.
+        is_warm: start from nano's final weights, and take few steps.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def confidences(
             question_mask=ids != composer.config.video_token_id,
             video_features=[features],
             do_sample=False,
-            max_new_tokens=6,
+            max_new_tokens=20,
         )
         words = output[0, ids.shape[1] :]
         said.append(str(composer.tokenizer.decode(words, skip_special_tokens=True)).strip())

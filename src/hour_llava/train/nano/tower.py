@@ -29,9 +29,12 @@ ATTRIBUTE_SIZES: Mapping[str, int] = {
     "ringed": 2,
     "pattern": len(PATTERNS) + 1,
     "cell": len(CELLS),
+    "neighbour": len(SHAPES),
 }
-"""Classes of each label; "cell" is where in the picture a token stands."""
+"""Classes of each label; "cell" is where in the picture a token stands, "neighbour" the shape in
+the other cell of its row: who does something to whom is then told by one token."""
 
+OTHER_CELL_OF_ROW = (1, 0, 3, 2)
 ATTRIBUTE_WEIGHTS: Mapping[str, float] = {"shape": 3.0, "orientation": 0.3}
 """Shapes are by far the slowest to learn; frames drawn late blur the quarter turns."""
 
@@ -59,12 +62,13 @@ class TowerSettings:
 
 def attribute_classes(labels: Mapping[str, np.ndarray]) -> Tensor:
     """Turn a clip's labels into class numbers (F, P, A); "nothing" is the class after the last."""
-    some = labels["shape"]
-    cells = np.broadcast_to(np.arange(len(CELLS)), some.shape)
-    columns = [
-        np.where((column := labels.get(name, cells)) < 0, size, column)
-        for name, size in ATTRIBUTE_SIZES.items()
-    ]
+    shape = labels["shape"]
+    told = {
+        **labels,
+        "cell": np.broadcast_to(np.arange(len(CELLS)), shape.shape),
+        "neighbour": shape[:, OTHER_CELL_OF_ROW],
+    }
+    columns = [np.where(told[name] < 0, size, told[name]) for name, size in ATTRIBUTE_SIZES.items()]
     return torch.from_numpy(np.stack(columns, axis=-1))
 
 
