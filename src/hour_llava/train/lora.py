@@ -188,7 +188,9 @@ def read_base(folder: Path, base: str | None = None) -> tuple[ModelConfig, int]:
         raise CheckpointError(
             f"{folder / BASE_FILE} does not say what was trained: {error}"
         ) from error
-    return (config if base is None else replace(config, start=base)), seed
+    if base is not None:
+        config = replace(config, start=base, layout="auto", language_model=None, vision_tower=None)
+    return config, seed
 
 
 def load_adapter(model: nn.Module, folder: Path) -> None:

@@ -120,9 +120,9 @@ def start_config(model: ModelConfig) -> HourLlavaConfig:
     Raises:
         ModelNotFoundError, CheckpointError: as `read_start`.
     """
-    known = _PUBLISHED.get(model.start)
-    is_local = Path(model.start).is_dir()
-    if known is not None and not is_local:
+    is_in_halves = model.language_model is not None or model.vision_tower is not None
+    known = None if is_in_halves else _PUBLISHED.get(model.start)
+    if known is not None and not Path(model.start).is_dir():
         text = Qwen2Config(
             **_QWEN_COMMON, **known, rope_parameters={"rope_type": "default", "rope_theta": 1e6}
         )
@@ -167,10 +167,11 @@ _PUBLISHED: Mapping[str, Mapping[str, Any]] = {
 
 def _start_folder(model: ModelConfig) -> Path:
     """Find the folder whose config.json says what START is."""
-    name = model.start or model.language_model
-    if not name:
+    if model.language_model and model.vision_tower:  # both halves: START has nothing to say
+        return find_folder(model.language_model)
+    if not model.start:
         raise ConfigError("--model.start is empty: name a folder or a hub id to start from")
-    return find_folder(name)
+    return find_folder(model.start)
 
 
 def _layout_of(folder: Path, values: Mapping[str, Any]) -> Layout:
@@ -199,12 +200,14 @@ _SIGLIP_TYPES = ("siglip", "siglip_vision_model")
 
 
 def _check_halves(model: ModelConfig, layout: Layout) -> None:
+    """Refuse a half that a whole model would not take."""
     given = [n for n in ("language_model", "vision_tower") if getattr(model, n) is not None]
     if layout != "qwen_siglip" and given:
         flag = given[0].replace("_", "-")
         raise ConfigError(
             f"--model.{flag} {getattr(model, given[0])}: {model.start} is a whole model with one "
-            f"of its own; leave --model.{flag} out, or start from Qwen2 and SigLIP"
+            f"of its own; leave --model.{flag} out, or name both --model.language-model and "
+            "--model.vision-tower"
         )
 
 

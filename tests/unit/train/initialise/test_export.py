@@ -32,7 +32,7 @@ def learn_a_little(model: Any, inputs: Any) -> None:
     model.eval()
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_trained_model_goes_to_our_layout_to_the_released_one_and_back(
     llava: Any, as_released: Any, ask: Callable[..., Any], tied: bool, tmp_path: Path
 ) -> None:

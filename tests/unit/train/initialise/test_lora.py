@@ -176,6 +176,24 @@ def test_an_adapter_of_a_relative_start_is_merged_from_anywhere(
     assert (tmp_path / "merged" / "config.json").is_file()
 
 
+@pytest.mark.parametrize("siglip", ["pair"], indirect=True)
+@torch.no_grad()
+def test_an_adapter_on_qwen_and_siglip_brings_the_parts_that_were_new(
+    qwen: Any, siglip: Any, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    halves = {"language_model": str(qwen[1]), "vision_tower": str(siglip[1])}
+    config = ModelConfig(start="", lora=LORA, **halves)
+    model, processor = trained(config, seed=3)
+    model.model.vision_tower.requires_grad_(False)
+    export(model, processor, tmp_path / "model", model_config=config, seed=3)
+    merge_adapter(tmp_path / "model", tmp_path / "merged")
+    merged, _ = load_pretrained(tmp_path / "merged")
+    inputs = ask(processor)
+    torch.testing.assert_close(
+        merged(**inputs).logits, model(**inputs).logits, rtol=1e-5, atol=1e-5
+    )
+
+
 def test_a_target_that_is_no_layer_is_named(config: ModelConfig, base: Path) -> None:
     lora = LoraConfig(rank=2, targets=("q_proj", "Wqkv"))
     with pytest.raises(ConfigError, match=r"Wqkv: .* it has .*down_proj"):
@@ -192,7 +210,7 @@ def test_without_peft_one_line_says_what_to_install(
 
 
 def test_an_adapter_of_another_base_and_broken_ones_are_refused(
-    adapter: Path, qwen: Any, siglip: Any, tmp_path: Path
+    adapter: Path, tmp_path: Path
 ) -> None:
     def refused(folder: Path, match: str, base: str | None = None) -> None:
         with pytest.raises(CheckpointError, match=match) as caught:

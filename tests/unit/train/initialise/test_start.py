@@ -88,12 +88,17 @@ def test_qwen_and_siglip_are_joined_by_a_new_projector(
     assert all(name.startswith(("model.memaug.", "model.memory_maker.")) for name in start.new)
     assert any("head." in name for name in start.unused)
     assert any("layers.2." in name for name in start.unused)
-    turned = ModelConfig(start=str(tower_folder), language_model=str(language_folder))
-    same, _ = initialise(turned, seed=0)
-    weights = same.state_dict()
-    assert all(torch.equal(weights[n], value) for n, value in model.state_dict().items())
+    halves = {"language_model": str(language_folder), "vision_tower": str(tower_folder)}
+    for named in (
+        ModelConfig(start=str(tower_folder), language_model=str(language_folder)),
+        ModelConfig(start="jylins/llava-onevision-qwen25-3b-si", **halves),
+    ):
+        weights = initialise(named, seed=0)[0].state_dict()
+        assert all(torch.equal(weights[n], value) for n, value in model.state_dict().items())
+        assert start_config(named).text_config.hidden_size == 32
 
 
+@pytest.mark.parametrize("siglip", ["pair"], indirect=True)
 def test_new_weights_follow_from_the_seed_alone(llava: Any, qwen: Any, siglip: Any) -> None:
     folder = llava()[1]
     first, _ = initialise(ModelConfig(start=str(folder)), seed=1)
@@ -226,6 +231,7 @@ def test_numbers_that_are_none_are_refused_by_their_own_name(llava: Any, tmp_pat
         initialise(ModelConfig(start=str(folder)), seed=0)
 
 
+@pytest.mark.parametrize("siglip", ["pair"], indirect=True)
 def test_other_models_adapters_and_lone_halves_are_refused(
     llava: Any, qwen: Any, siglip: Any, tmp_path: Path
 ) -> None:
