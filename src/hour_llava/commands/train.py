@@ -77,6 +77,7 @@ def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyw
     from hour_llava.train.run import train as run_training
 
     keep_libraries_quiet()
+    _require_folder(out)
     checkpoint_to_resume(config, out, resume=resume)  # refused now, not behind minutes of loading
     _require_data(config.data)
     config = recipe.prepared(config, out)
@@ -87,6 +88,16 @@ def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyw
         print(model)
         _say_what_is_next(config, Path(model))
     return 0
+
+
+def _require_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"--out {out} cannot be made a folder ({reason}); name another"
+        ) from error
 
 
 def _say_what_is_next(config: TrainConfig, model: Path) -> None:

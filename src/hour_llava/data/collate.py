@@ -343,8 +343,8 @@ class BrokenBudget:
         self.num_broken += len(broken)
         if self.num_broken > self.limit:
             raise DataError(
-                f"{self.num_broken} samples could not be read, {self.limit} are allowed; the last "
-                f"is {broken[-1]}; run `hour-llava data check` on the manifest"
+                f"samples could not be read {self.num_broken} times, {self.limit} are allowed; "
+                f"the last is {broken[-1]}; run `hour-llava data check` on the manifest"
             )
 
 
