@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class StepFacts:
 
     Args:
         sample_ids: This rank's, one list a micro-batch.
-        losses: This rank's, one a micro-batch, as they are added to the step's.
+        losses: This rank's, one a micro-batch.
         named: What the module calls `losses`, summed over this rank's micro-batches.
         num_labels: Words that are learned.
         num_tokens: Without padding.
@@ -175,7 +176,7 @@ class HourLlavaTrainer(Trainer):
             CheckpointError: The checkpoint is of another run.
             ResourceError: A checkpoint could not be written.
         """
-        self._resumed = resume
+        self._resumed, self._ended_by = resume, None
         with wishing() as self._wish:
             super().train(resume_from_checkpoint=None if resume is None else str(resume))
         return self._ended_by
@@ -241,26 +242,34 @@ class HourLlavaTrainer(Trainer):
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor | int | None]:
-        """Fetch a step's micro-batches, and agree with the other ranks on what to do with them."""
-        started = time.perf_counter()
-        facts = self.step_facts = StepFacts(rates=self._rates())
-        fault, batches = _fetched(epoch_iterator, num_batches)
-        broken = [note for batch in batches for note in batch.pop("broken", ())]
-        for batch in batches:
-            facts.sample_ids.append(list(batch.pop("sample_ids", ())))
-        counts = [_counts(batch) for batch in batches]
-        facts.data_seconds = time.perf_counter() - started
-        heard = gathered((fault, broken, self._wish.received, counts))
-        for other, _, _, _ in heard:
+    ) -> Any:
+        """Give a step's micro-batches, each fetched when its turn comes.
+
+        128 hours of features are 68 GB: they must not lie in memory together to be counted. So
+        losses are sums over labelled words, and the step's gradients are divided at its end.
+        """
+        self.step_facts = StepFacts(rates=self._rates())
+        fetch = partial(self._next_micro_batch, epoch_iterator)
+        return _MicroBatches(fetch, num_batches), 1
+
+    def _next_micro_batch(self, batches: Iterator[Any]) -> dict[str, Any]:
+        """Fetch a micro-batch, and agree with the other ranks that all have theirs."""
+        started, facts = time.perf_counter(), self.step_facts
+        fault, batch = _fetched(batches)
+        facts.sample_ids.append(list(batch.pop("sample_ids", ())))
+        told = (fault, list(batch.pop("broken", ())), self._wish.received, _counts(batch))
+        facts.data_seconds += time.perf_counter() - started
+        broken: list[str] = []
+        for other, notes, wish, (num_labels, num_tokens) in gathered(told):
             if other is not None:
                 raise DataError(other)
-        facts.broken = [note for _, notes, _, _ in heard for note in notes]
-        facts.num_labels = sum(n for *_, counted in heard for n, _ in counted)
-        facts.num_tokens = sum(n for *_, counted in heard for _, n in counted)
-        self.budget.add(facts.broken)
-        self._ended_by = next((wish for _, _, wish, _ in heard if wish is not None), None)
-        return batches, max(1, facts.num_labels)
+            broken += notes
+            facts.num_labels += num_labels
+            facts.num_tokens += num_tokens
+            self._ended_by = self._ended_by or wish
+        facts.broken += broken
+        self.budget.add(broken)
+        return batch
 
     def compute_loss(
         self,
@@ -269,7 +278,7 @@ class HourLlavaTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Run the module; its loss is a share of the step's, or a mean of this batch."""
+        """Run the module; its loss is a sum over labelled words, or a mean of this batch."""
         options = dict(self._own_options)
         if self.model_accepts_loss_kwargs:
             options["num_items_in_batch"] = num_items_in_batch
@@ -284,6 +293,9 @@ class HourLlavaTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
+        for parameter in self.trained.parameters():
+            if parameter.grad is not None and self._num_items > 1:
+                parameter.grad.div_(self._num_items)
         norm: Any = super()._clip_grad_norm(model)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         self._require_finite(norm)
@@ -294,6 +306,7 @@ class HourLlavaTrainer(Trainer):
         if "loss" in logs:
             facts, step = self.step_facts, self.state.global_step
             count = max(1, len(facts.losses))
+            logs["loss"] /= self._num_items
             logs["samples"] = step * self.material.global_batch_size
             logs["tokens"], logs["labels"] = facts.num_tokens, facts.num_labels
             logs["data_seconds"] = facts.data_seconds
@@ -349,6 +362,11 @@ class HourLlavaTrainer(Trainer):
         return model
 
     @property
+    def _num_items(self) -> int:
+        """Count what the step's summed loss is divided by; means are divided already."""
+        return max(1, self.step_facts.num_labels) if self.model_accepts_loss_kwargs else 1
+
+    @property
     def _schedule(self) -> Any:
         return self.lr_scheduler
 
@@ -402,6 +420,20 @@ class _StopsInTime(TrainerCallback):
         if self.trainer.is_to_stop():
             control.should_save = True
             control.should_training_stop = True
+
+
+class _MicroBatches:
+    """A step's micro-batches: their number is known, and each is there when it is asked for."""
+
+    def __init__(self, fetch: Callable[[], dict[str, Any]], count: int) -> None:
+        self.fetch, self.count = fetch, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for _ in range(self.count):
+            yield self.fetch()
 
 
 class _WholeRun(DataLoader[Any]):
@@ -480,18 +512,15 @@ def _accepted(model: nn.Module, **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in known and value is not None}
 
 
-def _fetched(batches: Iterator[Any], count: int) -> tuple[str | None, list[dict[str, Any]]]:
-    """Fetch batches: what went wrong, and what came."""
-    found: list[dict[str, Any]] = []
+def _fetched(batches: Iterator[Any]) -> tuple[str | None, dict[str, Any]]:
+    """Fetch a batch: what went wrong, and what came."""
     try:
-        for _ in range(count):
-            found.append(dict(next(batches)))
+        return None, dict(next(batches))
     except StopIteration:
-        return f"the data ended {count - len(found)} micro-batches before the step did", found
+        return "the data ended before the run's last step", {}
     except (HourLlavaError, OSError) as error:
         last = str(error).strip().splitlines()[-1]  # a data worker's comes with a traceback
-        return last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: "), found
-    return None, found
+        return last.removeprefix(f"{type(error).__module__}.{type(error).__name__}: "), {}
 
 
 def _counts(batch: Mapping[str, Any]) -> tuple[int, int]:
