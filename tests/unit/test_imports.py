@@ -29,6 +29,8 @@ def modules_after(code: str) -> set[str]:
         "from hour_llava.cli import main; main(['aks'])",
         "from hour_llava.cli import main; main(['ask', '--help'])",
         "from hour_llava.cli import main; main(['remember', '--help'])",
+        "from hour_llava.cli import main; main(['train', 'hour_llava_3b_stage3', '--help'])",
+        "from hour_llava.cli import main; main(['train', 'debug_stage1', '--print-config'])",
         "import hour_llava.commands.doctor, hour_llava.commands.bench, hour_llava.commands.info",
     ],
 )
