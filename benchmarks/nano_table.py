@@ -244,7 +244,7 @@ TABLES: dict[str, Callable[[Known], list[str]]] = {
 def put_into(text: str, name: str, lines: Sequence[str]) -> str:
     """Replace what stands between a table's two marks; a text without them stays as it is."""
     between = re.compile(rf"(<!-- nano_table: {name} -->\n).*?(<!-- /nano_table -->)", re.DOTALL)
-    table = "\n".join(lines) + "\n"
+    table = "\n" + "\n".join(lines) + "\n\n"
     return between.sub(lambda found: f"{found[1]}{table}{found[2]}", text)
 
 

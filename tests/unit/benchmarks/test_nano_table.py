@@ -57,7 +57,7 @@ def test_a_page_without_marks_stays_as_it_is_and_marks_are_filled(table) -> None
     page = "a\n<!-- nano_table: tasks -->\nold\n<!-- /nano_table -->\nb\n"
     assert table.put_into("a\nb\n", "tasks", ["x"]) == "a\nb\n"
     filled = table.put_into(page, "tasks", ["x", "y"])
-    assert filled == "a\n<!-- nano_table: tasks -->\nx\ny\n<!-- /nano_table -->\nb\n"
+    assert filled == "a\n<!-- nano_table: tasks -->\n\nx\ny\n\n<!-- /nano_table -->\nb\n"
 
 
 def test_the_pages_show_the_recorded_scores(table) -> None:
