@@ -14,6 +14,7 @@ calls the tower, and a unit that one process alone gathers is a hang.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -21,7 +22,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hour_llava.errors import ConfigError
@@ -31,6 +37,8 @@ Precision = Literal["bf16", "fp32"]
 
 UNITS = ("Qwen2DecoderLayer", "MemAugLayer")
 """Classes whose modules are sharded one by one; each runs once a forward, whatever the batch."""
+ENTRANCES = ("encode_video", "project_memory", "augment", "generate")
+"""Methods beside `forward` by which a model is asked: its weights must be gathered for them too."""
 RARELY_CALLED = "vision_tower"
 ALWAYS_CALLED = "language_model"
 
@@ -96,19 +104,26 @@ def shard(model: nn.Module, *, precision: Precision, device: str) -> None:
         ConfigError: the model has no layer of the kinds that are sharded one by one.
     """
     if not dist.is_initialized():  # one process: the same arithmetic as on many
-        backend = "nccl" if device == "cuda" else "gloo"
+        backend = "nccl" if device.startswith("cuda") else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     is_empty = any(weight.is_meta for weight in model.parameters())
     is_spread = any_process(is_empty)
     if precision == "bf16":
         _store_frozen_as_bf16(model)
     whole = [weight.detach() for weight in model.parameters()] if is_spread else []
-    mesh = init_device_mesh(device, (dist.get_world_size(),), mesh_dim_names=("data",))
+    warnings.filterwarnings(
+        "ignore", message="FSDP2-wrapped module .* returned a view"
+    )  # of a loss
+    kind = torch.device(device).type
+    mesh = init_device_mesh(kind, (dist.get_world_size(),), mesh_dim_names=("data",))
     units = [module for module in model.modules() if type(module).__name__ in UNITS]
     if not units:
         raise ConfigError(f"fsdp2 found none of {', '.join(UNITS)} in {type(model).__name__}")
     for module in (*units, model):
         fully_shard(module, mesh=mesh, mp_policy=_policy(precision))
+    for name in ENTRANCES:
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
     if is_empty:
         model.to_empty(device=device)
     if is_spread:
@@ -120,6 +135,15 @@ def shard(model: nn.Module, *, precision: Precision, device: str) -> None:
 def is_sharded(model: nn.Module) -> bool:
     """Say whether `shard` was here."""
     return isinstance(model, FSDPModule)
+
+
+def keep_shares_alone(model: nn.Module) -> None:
+    """Let go of gathered weights: a forward pass without a backward one leaves the root's there.
+
+    Names then lead to the shares again, which is what optimiser and checkpoints know.
+    """
+    if isinstance(model, FSDPModule):
+        model.reshard()
 
 
 def leave_sharded_models_alone(accelerator: Any) -> None:

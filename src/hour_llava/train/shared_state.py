@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from hour_llava.errors import CheckpointError, ResourceError
+from hour_llava.train.distributed import keep_shares_alone
 
 NAMED = 3  # of wrong names, so many are told
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
@@ -44,6 +45,7 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     Raises:
         ResourceError: some process cannot write: the disk is full, say.
     """
+    keep_shares_alone(model)
     state: dict[str, Any] = {"model": _weights(model)}
     if optimizer is not None:
         state["optimizer"] = get_optimizer_state_dict(model, _bare(optimizer), options=_FLAT)
@@ -65,6 +67,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     Raises:
         CheckpointError: the checkpoint is of another model, is damaged, or trained other parts.
     """
+    keep_shares_alone(model)
     state: dict[str, Any] = {"model": _weights(model)}
     if optimizer is not None:
         state["optimizer"] = get_optimizer_state_dict(model, _bare(optimizer), options=_FLAT)
@@ -87,6 +90,7 @@ def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """
     if not dist.is_initialized():
         return dict(model.state_dict())
+    keep_shares_alone(model)
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     gathered: Any = get_model_state_dict(model, options=whole)
     return {name: _alone(weight) for name, weight in gathered.items()}

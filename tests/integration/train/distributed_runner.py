@@ -1,6 +1,7 @@
 """One of several processes that train a debug recipe together: see test_distributed.py.
 
-ARGS (JSON): rank, world_size, port, recipe, out, sharding, precision, lora, resume, signal_at.
+ARGS (JSON): rank, world_size, port, recipe, out, sharding, precision, lora, validate, resume,
+signal_at.
 Writes out/rank-N.json: what this process holds of the model.
 """
 
@@ -36,8 +37,16 @@ def describe(trainer: HourLlavaTrainer) -> dict[str, Any]:
         "moments": len(moments),
         "numbers": sum(share.numel() for share in shares),
         "all_numbers": sum(weight.numel() for weight in weights),
+        "encoded": list(encode(trainer.model).shape),
         "dtypes": sorted({str(w.dtype) for w in weights if w.requires_grad}),
     }
+
+
+def encode(model: Any) -> torch.Tensor:
+    """Use the model as an exam does: by a method that is not `forward`."""
+    size = model.config.tile_size
+    with torch.no_grad():
+        return model.encode_video(torch.zeros(3, 3, size, size))
 
 
 def main(args: dict[str, Any]) -> None:
@@ -59,6 +68,12 @@ def main(args: dict[str, Any]) -> None:
         watch=replace(config.watch, reports=(), progress=False),
     )
     config = recipe.prepared(config, out)
+    if args["validate"]:  # at the step that is saved too, and after the last
+        config = replace(
+            config,
+            data=replace(config.data, validation=config.data.manifest[0]),
+            watch=replace(config.watch, validate_every_steps=3),
+        )
     real = HourLlavaTrainer.train
 
     def train(self: HourLlavaTrainer, resume: Path | None = None, **options: Any) -> int | None:

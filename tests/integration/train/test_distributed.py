@@ -36,6 +36,7 @@ def train_together(train_in_process: Any) -> Job:
         sharding: str,
         precision: str = "fp32",
         lora: int = 0,
+        validate: bool = False,
         resume: bool = False,
         signal_at: tuple[int, int] | None = None,
     ) -> list[int]:
@@ -47,7 +48,8 @@ def train_together(train_in_process: Any) -> Job:
         for rank in range(processes):
             args = {"rank": rank, "world_size": processes, "port": port, "out": str(out)}
             args |= {"recipe": "debug_stage2", "sharding": sharding, "precision": precision}
-            args |= {"lora": lora, "resume": resume, "signal_at": signal_at}
+            args |= {"lora": lora, "validate": validate}
+            args |= {"resume": resume, "signal_at": signal_at}
             job.append(
                 context.Process(
                     target=runpy.run_path, args=(str(RUNNER), {"ARGS": json.dumps(args)})
@@ -100,6 +102,11 @@ def require_same_model(found: Path, wanted: Path) -> None:
     assert max(worst.values()) < 1e-4, max(worst, key=worst.__getitem__)
 
 
+def measured(out: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] == "validation"]
+
+
 def held(out: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(out.glob("rank-*.json"))]
 
@@ -114,7 +121,21 @@ def test_two_processes_with_fsdp2_learn_what_one_does(
         assert share["sharded"] == share["weights"]
         assert share["sharded_moments"] == share["moments"] > 0
         assert share["wrapper"].startswith("FSDP")
+        assert share["encoded"] == [3, 4, 32]
         assert share["numbers"] == pytest.approx(share["all_numbers"] / 2, rel=0.01)
+
+
+@pytest.mark.slow
+def test_measuring_a_sharded_model_disturbs_neither_training_nor_checkpoints(
+    finished: Callable[..., Path], steps_of: Steps
+) -> None:
+    alone, together = finished(1, "none", validate=True), finished(2, "fsdp2", validate=True)
+    require_same(steps_of, together, finished(1, "none"))
+    require_same_model(together, alone)
+    ours, theirs = measured(together), measured(alone)
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [3, 6]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
 
 
 @pytest.mark.slow
