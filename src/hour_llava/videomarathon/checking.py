@@ -246,8 +246,8 @@ def check_sealed(build: Build) -> None:
             f"{build.folder}: {len(lost):,} accepted rows would be in no release ({lost[0]} is the "
             "first); please report this"
         )
-    for file in sorted((build.folder / "release").glob("*/release.json")):
-        folder, kind = file.parent, str(_read_json(file).get("kind"))
+    for folder in sealed_in(build.folder):
+        kind = str(_read_json(folder / "release.json").get("kind"))
         held = {str(raw["id"]) for raw in _table(folder, "data")}
         wanted = due.get(kind, set())
         if held != wanted:
@@ -257,6 +257,12 @@ def check_sealed(build: Build) -> None:
                 f"`hour-llava synth export {build.folder} --name "
                 f"{folder.name.removesuffix('-demonstration')}` writes it anew"
             )
+
+
+def sealed_in(build_folder: Path) -> list[Path]:
+    """List a build's releases; what a killed run was still writing is none."""
+    found = sorted((build_folder / "release").glob("*/release.json"))
+    return [file.parent for file in found if not file.parent.name.startswith(".")]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

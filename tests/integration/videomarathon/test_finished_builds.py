@@ -144,3 +144,16 @@ def test_a_contact_sheet_lies_in_the_build_not_where_one_stands(
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "here").iterdir())
     assert len(list((finished / "inspect").glob("*.png"))) == 1
+
+
+def test_what_a_killed_run_left_of_a_release_is_no_release_and_goes(
+    kit: Any, finished: Path
+) -> None:
+    (release,) = (finished / "release").glob("*-demonstration")
+    left = release.with_name(f".{release.name}.partial")
+    shutil.copytree(release, left)
+    (left / "README.md").write_text("half of i")
+    assert kit.run("check", str(finished)).returncode == 0
+    done = kit.run("run", str(finished))
+    assert "nothing to do" in done.stderr
+    assert not left.exists()

@@ -10,7 +10,13 @@ import tyro
 from hour_llava.commands.synth.wording import counted
 from hour_llava.errors import BuildError
 from hour_llava.videomarathon.build import Build
-from hour_llava.videomarathon.checking import CheckReport, check_build, check_release, check_sealed
+from hour_llava.videomarathon.checking import (
+    CheckReport,
+    check_build,
+    check_release,
+    check_sealed,
+    sealed_in,
+)
 from hour_llava.videomarathon.settings import FILE
 
 
@@ -32,8 +38,8 @@ def check(
     if (folder / FILE).is_file():
         build = Build.open(folder)
         print(_line(str(folder), check_build(build)))
-        for release in sorted((folder / "release").glob("*/release.json")):
-            print(_line(str(release.parent), check_release(release.parent)))
+        for release in sealed_in(folder):
+            print(_line(str(release), check_release(release)))
         check_sealed(build)
     elif (folder / "release.json").is_file():
         print(_line(str(folder), check_release(folder)))

@@ -214,11 +214,11 @@ def _place(draft: Draft, root: Path) -> Sealed:
     """Put one release in its place, unless it stands there already."""
     folder, partial = root / draft.name, root / f".{draft.name}.partial"
     left_out: tuple[LeftOut, ...] = ()
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run was writing
     is_new = not _stands(folder, draft.inputs)
     if is_new:
         if folder.exists() and not (folder / _DESCRIPTION).is_file():
             raise BuildError(f"{folder} exists and is no release; move it, or choose another name")
-        shutil.rmtree(partial, ignore_errors=True)
         try:
             left_out = write_release(draft, partial)
             _sync(partial)
