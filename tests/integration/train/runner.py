@@ -1,6 +1,6 @@
 """Trains a debug recipe in a process of its own, and kills it where a test says: see conftest.
 
-ARGS (JSON): recipe, out, resume; kill: {"where", "step"} or none.
+ARGS (JSON): recipe, out, resume; kill: {"where", "step"} or none; "term" is SIGTERM, all others -9.
 """
 
 from __future__ import annotations
@@ -21,18 +21,23 @@ from hour_llava.train import checkpoint, run
 from hour_llava.train.trainer import HourLlavaTrainer
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
 
 
-def die_in(owner: Any, name: str, is_time: Callable[[tuple[Any, ...]], bool]) -> None:
+def die_in(
+    owner: Any,
+    name: str,
+    is_time: Callable[[tuple[Any, ...]], bool],
+    number: int = signal.SIGKILL,
+) -> None:
     """Kill the process in a function, behind its work, before what follows."""
     real = getattr(owner, name)
 
     def wrapped(*args: Any, **options: Any) -> Any:
         result = real(*args, **options)
         if is_time(args):
-            die()
+            die(number)
         return result
 
     setattr(owner, name, wrapped)
@@ -41,8 +46,10 @@ def die_in(owner: Any, name: str, is_time: Callable[[tuple[Any, ...]], bool]) ->
 def arm(kill: dict[str, Any]) -> None:
     where, step = kill["where"], kill["step"]
     name = checkpoint.checkpoint_folder(Path(), step).name
-    if where == "gradients":  # behind the backward pass of a step, before the optimiser's
-        die_in(HourLlavaTrainer, "_clip_grad_norm", lambda a: a[0].state.global_step == step - 1)
+    if where in ("gradients", "term"):  # behind a step's backward pass, before the optimiser's
+        number = signal.SIGTERM if where == "term" else signal.SIGKILL
+        at_step = lambda a: a[0].state.global_step == step - 1  # noqa: E731
+        die_in(HourLlavaTrainer, "_clip_grad_norm", at_step, number)
     elif where == "weights":
         import hour_llava.train.trainer as trainer
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(1800)  # a minute on a quiet machine
 GOLDENS = Path(__file__).parents[2] / "golden" / "training"
 NAMES = ("step", "loss", "grad_norm", "tokens", "labels")
 
