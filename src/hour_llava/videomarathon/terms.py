@@ -30,8 +30,18 @@ THINGS: tuple[str, ...] = tuple(_THINGS.split())
 """Everyday things whose names are no verbs, colours or parts of other words in a caption."""
 
 _CONTINUOUS = re.compile(
-    r"\b([a-z]{2,}ing)(?:\s+(a|an|the|his|her|their|some|two|three)\s+([a-z]+)(?:\s+([a-z]+))?)?"
+    r"\b([a-z]{2,}ing)(?:\s+(a|an|the|his|her|their|some|two|three)\s+([a-z]+)"
+    r"(?=(?:\s+([a-z]+))?(?:\s+([a-z]+))?))?"
 )
+_LINK_WORDS = """\
+above across against ahead along alongside although amid among apart around aside away back behind
+below beneath beside besides beyond except forward inside later like near next onto opposite outside
+past per since throughout till together toward towards underneath unless upon via whereas within
+without yet"""
+_LINKS = frozenset(_LINK_WORDS.split())
+_COLOUR_WORDS = """\
+black blue brown golden green grey gray orange pink purple red silver white yellow"""
+_COLOURS = frozenset(_COLOUR_WORDS.split())
 _NOT_ACTIONS = """\
 during something anything nothing everything morning evening string spring ring king wing
 ceiling building clothing being having thing sibling railing lighting setting including
@@ -67,16 +77,25 @@ def first_sentence(text: str) -> str:
 def actions_in(text: str) -> list[str]:
     """List the actions of a text, in order: "slicing an onion", "running"."""
     found: list[str] = []
-    for verb, article, first, second in _CONTINUOUS.findall(text.lower()):
+    for verb, article, *rest in _CONTINUOUS.findall(text.lower()):
         if verb in _IS_NO_ACTION:
             continue
-        words = [verb]
-        if article and first not in SMALL_WORDS:
-            words += [article, first]
-            if second and second not in SMALL_WORDS and not second.endswith(("ing", "ly", "s")):
-                words.append(second)
-        found.append(" ".join(words))
+        thing = _thing_of(rest)
+        found.append(" ".join([verb, article, *thing] if thing else [verb]))
     return list(dict.fromkeys(found))
+
+
+def _thing_of(words: Sequence[str]) -> list[str]:
+    """Keep the words that name a thing: up to two, or three where the second is a colour."""
+    thing: list[str] = []
+    for word in words:
+        is_link = not word or word in SMALL_WORDS or word in _LINKS
+        is_next = bool(thing) and word.endswith(("ing", "ly", "s"))
+        is_full = len(thing) == 2 and thing[-1] not in _COLOURS
+        if is_link or is_full or (is_next and thing[-1] not in _COLOURS):
+            break
+        thing.append(word)
+    return [] if thing and thing[-1] in _COLOURS else thing
 
 
 class TermIndex:

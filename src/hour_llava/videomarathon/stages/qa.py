@@ -49,7 +49,7 @@ from hour_llava.videomarathon.stages.inputs import (
 )
 from hour_llava.videomarathon.wording import say_key, say_language
 
-_VERSION = 3
+_VERSION = 4
 SUMMARY = "overall_summarization"
 _SUMMARY_QUESTIONS = (
     "What happens in the video as a whole?",
