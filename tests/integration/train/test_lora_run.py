@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def losses(out: Path) -> dict[int, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_run_with_adapters_resumes_to_the_bit_and_its_model_merges(tmp_path: Path) -> None:
     recipe, whole, again = RECIPES["debug_stage3"], tmp_path / "whole", tmp_path / "again"
     config = recipe.prepared(recipe.config(), whole)
@@ -60,3 +63,26 @@ def test_a_run_with_adapters_resumes_to_the_bit_and_its_model_merges(tmp_path: P
     assert any("memaug" in name for name in changed)
     assert any("language_model.layers" in name for name in changed)
     assert not any("vision_tower" in name or "embed_tokens" in name for name in changed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_adapters_trained_on_shards_are_those_of_one_process(tmp_path: Path) -> None:
+    """Frozen and trained weights lie in one FSDP2 group; the adapter is gathered from both."""
+    flags = ["--model.lora.rank", "2", "--batch.max-steps", "2", "--watch.reports"]
+    flags += ["--batch.micro-batch-size", "1"]
+    found = {}
+    for sharding, start in (
+        ("none", [sys.executable]),
+        ("fsdp2", [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]),
+    ):
+        out = tmp_path / sharding
+        command = [*start, "-m", "hour_llava.cli", "train", "debug_stage3", *flags]
+        command += ["--hardware.sharding", sharding, "--out", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+        assert "hour-llava merge" in done.stderr
+        found[sharding] = load_file(out / "model" / "adapter_model.safetensors")
+    assert found["none"].keys() == found["fsdp2"].keys()
+    for name, value in found["none"].items():
+        torch.testing.assert_close(found["fsdp2"][name], value, rtol=1e-5, atol=1e-6)
