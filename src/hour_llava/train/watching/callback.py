@@ -17,7 +17,9 @@ from hour_llava.errors import ResourceError
 from hour_llava.train.watching.lines import Watcher
 from hour_llava.train.watching.measurement import Measurement, undisturbed
 
-_FROM_THE_TRAINER = ("loss", "grad_norm", "samples", "tokens", "labels", "broken")
+_FROM_THE_TRAINER = (
+    *("loss", "grad_norm", "samples", "tokens", "labels", "broken", "data_seconds"),
+)
 _FAMILIES = ("loss/", "lr/")
 
 
@@ -25,8 +27,8 @@ class Watch(TrainerCallback):
     """Measures on every process, tells watchers on the first.
 
     The Trainer is asked to log each step (`logging_steps=1`). Of its logs are taken: loss,
-    grad_norm, and where given samples, tokens, labels, broken (how many samples were replaced, in
-    all), broken_samples (this step's, and why), loss/NAME and lr/PART.
+    grad_norm, and where given samples, tokens, labels, data_seconds, broken (how many samples were
+    replaced, in all), broken_samples (this step's, and why), loss/NAME and lr/PART.
 
     Args:
         watchers: Told of every line.
@@ -46,7 +48,7 @@ class Watch(TrainerCallback):
         self._watchers, self._measurements = list(watchers), measurements
         self._samples_per_step, self._facts = samples_per_step, facts
         self._last_step: int | None = None
-        self._begun = self._free_since = self._data_seconds = self._seconds = 0.0
+        self._free_since = self._seconds = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -58,21 +60,14 @@ class Watch(TrainerCallback):
             self._last_step = state.global_step
             for watcher in self._watchers:
                 watcher.begin(run)
-        self._begun = self._free_since = time.perf_counter()
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Note how long the data were waited for: nothing else happens since a step's end."""
-        self._begun = self._free_since
-        self._data_seconds = time.perf_counter() - self._free_since
+        self._free_since = time.perf_counter()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Note how long the step took, its data included."""
-        self._free_since = time.perf_counter()
-        self._seconds = self._free_since - self._begun
+        """Note how long the step took, its data included: nothing else happens between steps."""
+        now = time.perf_counter()
+        self._seconds, self._free_since = now - self._free_since, now
 
     def on_log(
         self,
@@ -90,8 +85,7 @@ class Watch(TrainerCallback):
         line["samples"] = state.global_step * self._samples_per_step
         line |= {name: _number(logs[name]) for name in _FROM_THE_TRAINER if name in logs}
         line |= {name: _number(logs[name]) for name in logs if name.startswith(_FAMILIES)}
-        line |= {"seconds": self._seconds, "data_seconds": self._data_seconds}
-        line["memory_bytes"] = peak_memory_bytes()
+        line |= {"seconds": self._seconds, "memory_bytes": peak_memory_bytes()}
         if logs.get("broken_samples"):
             line["broken_samples"] = list(logs["broken_samples"])
         self._tell(state, line)
@@ -102,7 +96,7 @@ class Watch(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Start the clock anew: writing a checkpoint is no waiting for data."""
+        """Start the clock anew: writing a checkpoint is no part of the next step."""
         self._free_since = time.perf_counter()
 
     def on_train_end(

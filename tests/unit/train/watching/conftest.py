@@ -36,7 +36,12 @@ class Toy(torch.nn.Module):
 class ToyTrainer(Trainer):
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= {"tokens": 24, "loss/words": logs["loss"] / 2, "lr/memaug": 0.01}
+            logs |= {
+                "tokens": 24,
+                "loss/words": logs["loss"] / 2,
+                "lr/memaug": 0.01,
+                "data_seconds": 0.001,
+            }
             if self.state.global_step == 3:
                 logs |= {"broken": 1, "broken_samples": ["stream, sample 7: no file"]}
         super().log(logs, start_time)

@@ -27,7 +27,7 @@ def test_every_step_has_one_line_with_all_its_numbers(run: Any, tmp_path: Path) 
     assert steps[4]["samples"] == 20
     assert steps[4]["loss/words"] == steps[4]["loss"] / 2
     assert steps[0]["lr/memaug"] == 0.01
-    assert all(0 <= s["data_seconds"] <= s["seconds"] and s["grad_norm"] > 0 for s in steps)
+    assert all(s["data_seconds"] <= s["seconds"] and s["grad_norm"] > 0 for s in steps)
     assert steps[0]["tokens"] == 24
     assert steps[0]["memory_bytes"] > 1e6
     assert end["reason"] == "done"
