@@ -109,7 +109,8 @@ VERBS = MappingProxyType(
     }
 )
 
-# What to do when the system, not the user, says no.
+# What the system, not the user, says no with.
+_LONGEST_ERROR = 1000  # of an unexpected error: a compiler's would fill the screen 100 times
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -164,7 +165,8 @@ def describe_error(error: BaseException) -> str:
         )
     if isinstance(error, OSError):
         return text or type(error).__name__
-    return f"{type(error).__name__}: {text} (unexpected: please report it with --debug's output)"
+    told = text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]} .."
+    return f"{type(error).__name__}: {told} (unexpected: please report it with --debug's output)"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -96,6 +96,7 @@ def test_an_unknown_second_word_names_the_known_ones(capsys: pytest.CaptureFixtu
         (OSError(errno.EFBIG, "File too large", "x.hlm"), 1, "HOUR_LLAVA_CACHE"),
         (PermissionError(errno.EACCES, "Permission denied", "x.hlm"), 1, "x.hlm"),
         (TypeError("a bug"), 1, "TypeError: a bug"),
+        (RuntimeError("x" * 10_000), 1, "x" * 1000 + " .. (unexpected"),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_code(

@@ -17,7 +17,7 @@ from hour_llava.commands.terminal import say
 from hour_llava.commands.usage import UsageError, read_arguments
 from hour_llava.errors import ConfigError
 from hour_llava.recipes import RECIPES, Recipe
-from hour_llava.train.config import DataConfig, TrainConfig
+from hour_llava.train.config import SCRATCH, DataConfig, TrainConfig
 
 if TYPE_CHECKING:
     from hour_llava.train.estimate import Plan
@@ -80,6 +80,7 @@ def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyw
     _require_folder(out)
     checkpoint_to_resume(config, out, resume=resume)  # refused now, not behind minutes of loading
     _require_data(config.data)
+    _require_start(config.model.start)
     config = recipe.prepared(config, out)
     if not anyway:
         _require_room(config)
@@ -205,6 +206,14 @@ def _require_data(data: DataConfig) -> None:
 
     for path in (*data.manifest, *([data.validation] if data.validation else [])):
         read_manifest(path, root=data.root, features=data.features)
+
+
+def _require_start(start: str) -> None:
+    """Refuse a start that is neither here nor on a hub that can be reached; hub ids are fetched."""
+    from hour_llava.model.checkpoints import find_folder
+
+    if start and not start.startswith(SCRATCH):
+        find_folder(start)
 
 
 def _require_room(config: TrainConfig) -> None:

@@ -167,8 +167,6 @@ class HardwareConfig:
     """auto: none on one rank, fsdp2 on several GPUs, ddp on several CPU processes"""
     loss_chunk_size: int = 2048
     """learned positions whose logits exist at a time"""
-    compile: bool = False
-    """torch.compile the model"""
     device: str | None = None
     """cpu, cuda, mps; the best there is by default"""
 

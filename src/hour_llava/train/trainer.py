@@ -115,7 +115,6 @@ class HourLlavaTrainer(Trainer):
         precision: str = "fp32",
         gradient_checkpointing: bool = False,
         loss_chunk_size: int | None = None,
-        compile: bool = False,
         save_every_steps: int | None = None,
         keep_last: int = 2,
         workers: int = 0,
@@ -154,7 +153,7 @@ class HourLlavaTrainer(Trainer):
                 save_every_steps=save_every_steps,
                 seed=seed,
                 device=device,
-                more={"torch_compile": compile, **(arguments or {})},
+                more=arguments or {},
             ),
             callbacks=[_StopsInTime(self), *callbacks],
         )

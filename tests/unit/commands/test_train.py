@@ -147,4 +147,4 @@ def test_what_is_not_there_is_named_before_anything_is_made(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "a.txt").write_text("x")
     run(capsys, "debug_stage1", "--out", "run", *flags, code=1, says=(says,))
-    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "material" / "material.json").exists()
