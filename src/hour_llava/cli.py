@@ -109,8 +109,8 @@ VERBS = MappingProxyType(
     }
 )
 
-# What the system, not the user, says no with.
-_LONGEST_ERROR = 1000  # of an unexpected error: a compiler's would fill the screen 100 times
+_LONGEST_ERROR = 1000  # of an unexpected one: a compiler's would fill the screen a hundred times
+# What to do when the system, not the user, says no.
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

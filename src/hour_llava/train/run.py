@@ -113,7 +113,6 @@ def _train(config: TrainConfig, out: Path, checkpoint: Path | None, device: str)
             precision=hardware.precision,
             gradient_checkpointing=hardware.gradient_checkpointing,
             loss_chunk_size=hardware.loss_chunk_size,
-            compile=hardware.compile,
             save_every_steps=config.checkpoints.every_steps,
             keep_last=config.checkpoints.keep_last,
             workers=config.data.workers,
@@ -260,8 +259,16 @@ def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Pat
 
 
 def _device(wanted: str | None) -> str:
-    """Choose the device: the one asked for, else the best there is."""
+    """Choose the device: the one asked for, else the best there is.
+
+    Raises:
+        ConfigError: It is not here.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted is not None:
+        if not here.get(wanted, wanted == "cpu"):
+            there = ", ".join(["cpu", *(name for name, is_here in here.items() if is_here)])
+            raise ConfigError(f"--hardware.device {wanted}: this machine has {there}")
         return wanted
     if torch.cuda.is_available():
         return "cuda"
