@@ -132,7 +132,7 @@ def _frozen_modules(module: nn.Module) -> Iterator[nn.Module]:
         yield from _frozen_modules(child)
 
 
-def _turn_chance_off(module: nn.Module) -> None:
+def _turn_chance_off(module: Any) -> None:
     if isinstance(module, nn.Dropout):
         module.p = 0.0
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
