@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def open_reports(names: Sequence[str], out: Path, *, name: str) -> list[Watcher]
             else:
                 found.append(TensorBoard(out / "tensorboard", writer_class))
         elif report in _BY_RUN:
-            found.append(RunReport(_module(report), out, name=name))
+            found.append(RunReport(report, _module(report), out, name=name))
         else:
             raise HourLlavaError(
                 f"there is no report {report!r}; reports are tensorboard, {', '.join(_BY_RUN)}"
@@ -88,28 +88,46 @@ class TensorBoard:
 
 
 class RunReport:
-    """wandb or trackio."""
+    """wandb or trackio; one that fails on the way ends, and the training does not."""
 
-    def __init__(self, module: Any, out: Path, *, name: str) -> None:
-        self._module, self._out, self._name = module, out, name
+    def __init__(self, report: str, module: Any, out: Path, *, name: str) -> None:
+        self._report, self._module, self._out, self._name = report, module, out, name
         self._is_open = False
 
     def begin(self, run: Line) -> None:
-        """Open a run under the same name; the facts are its configuration."""
-        self._module.init(project=_PROJECT, name=self._name, config=dict(run))
+        """Open a run under the same name; the facts are its configuration.
+
+        Raises:
+            HourLlavaError: it cannot: nobody is logged in, the server cannot be reached.
+        """
+        where = {"dir": str(self._out)} if self._report == "wandb" else {}
+        try:
+            self._module.init(project=_PROJECT, name=self._name, config=dict(run), **where)
+        except Exception as error:
+            raise HourLlavaError(
+                f"{self._report} does not begin ({error}): log in, or leave it out of "
+                "--watch.reports (WANDB_MODE=offline needs no server)"
+            ) from error
         self._is_open = True
 
     def take(self, line: Line) -> None:
         """Send the line's numbers."""
-        if self._is_open:
-            numbers = {f"{line['kind']}/{n}": v for n, v in numbers_of(line).items()}
-            self._module.log(numbers, step=int(line["step"]))
+        numbers = {f"{line['kind']}/{n}": v for n, v in numbers_of(line).items()}
+        if self._is_open and numbers:
+            self._or_give_up(lambda: self._module.log(numbers, step=int(line["step"])))
 
     def close(self) -> None:
         """End the run."""
         if self._is_open:
+            self._or_give_up(self._module.finish)
             self._is_open = False
-            self._module.finish()
+
+    def _or_give_up(self, act: Callable[[], Any]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._is_open = False
+            _say(f"the report to {self._report} ends here ({error}); log.jsonl goes on")
 
 
 def _tensorboard() -> Any:

@@ -67,6 +67,25 @@ def test_reports_by_name_are_opened_fed_and_finished(
     ]
 
 
+def test_a_report_that_fails_says_so_at_once_or_ends_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("not logged in")
+
+    module = SimpleNamespace(init=lambda **_: None, log=fail, finish=fail)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    (report,) = open_reports(("wandb",), tmp_path, name="toy")
+    report.begin(RUN)
+    report.take({"kind": "step", "step": 1, "loss": 0.5})
+    report.take({"kind": "step", "step": 2, "loss": 0.5})
+    report.close()
+    assert capsys.readouterr().err.count("ends here (not logged in); log.jsonl goes on") == 1
+    module.init = fail
+    with pytest.raises(HourLlavaError, match=r"wandb does not begin \(not logged in\)"):
+        report.begin(RUN)
+
+
 def test_reports_that_do_not_exist_or_are_missing_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
