@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json as json_format
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +17,7 @@ import tyro
 
 from hour_llava.commands.terminal import say
 from hour_llava.commands.usage import UsageError, read_arguments
-from hour_llava.errors import ConfigError
+from hour_llava.errors import ConfigError, ResourceError
 from hour_llava.recipes import RECIPES, Recipe
 from hour_llava.train.config import SCRATCH, DataConfig, TrainConfig
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from hour_llava.train.estimate import Plan
 
 RUNS = Path("runs")
+_NO_MEMORY = "can't allocate memory"
 
 
 def train(
@@ -81,14 +84,38 @@ def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyw
     checkpoint_to_resume(config, out, resume=resume)  # refused now, not behind minutes of loading
     _require_data(config.data)
     _require_start(config.model.start)
-    config = recipe.prepared(config, out)
-    if not anyway:
-        _require_room(config)
-    model = run_training(config, out, resume=resume)
+    with _naming_what_lacks(out):
+        config = recipe.prepared(config, out)
+        if not anyway:
+            _require_room(config)
+        model = run_training(config, out, resume=resume)
     if is_first_process():
         print(model)
         _say_what_is_next(config, Path(model))
     return 0
+
+
+@contextmanager
+def _naming_what_lacks(out: Path) -> Iterator[None]:
+    """Say of a full disk or memory what helps in training."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ResourceError(
+            f"the disk of {out} is full: free some space and go on with --resume; what stands in "
+            f"{out / 'checkpoints'} is whole"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if not kinds & {"MemoryError", "OutOfMemoryError"} and _NO_MEMORY not in str(error):
+            raise
+        raise ResourceError(
+            "out of memory: lower --batch.micro-batch-size (the result stays the same), turn "
+            "--hardware.gradient-checkpointing on, or take more GPUs; --dry-run says what it "
+            f"takes ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def _require_folder(out: Path) -> None:

@@ -220,6 +220,32 @@ def test_a_full_disk_at_a_checkpoint_ends_the_run_and_leaves_the_checkpoint_befo
     assert steps == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "micro-batch-size"),
+        (MemoryError(), "--dry-run"),
+        (OSError(28, "No space left on device"), "is full: free some space and go on with"),
+    ],
+)
+def test_what_the_machine_lacks_is_told_with_what_helps_in_training(
+    error: Exception,
+    words: str,
+    start: Start,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("hour_llava.train.run.train", fail)
+    assert start.train([start.good()], tmp_path / "out") == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert words in said
+    assert "--max-memory" not in said
+
+
 def test_a_checkpoint_of_another_recipe_is_refused_and_left_alone(
     start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
