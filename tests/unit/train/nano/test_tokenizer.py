@@ -9,7 +9,7 @@ from hour_llava.train.nano.tokenizer import END, START, VIDEO, build_tokenizer
 
 def test_known_texts_come_back_in_lower_case() -> None:
     tokenizer = build_tokenizer(["Which colour is the heart?", "top left"])
-    for text in ("top left", "which colour is the heart ?"):
+    for text in ("top left", "which colour is the heart?"):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
 
 
@@ -33,7 +33,7 @@ def test_special_tokens_are_never_split() -> None:
 
 
 def test_it_loads_from_a_folder_as_it_was_saved(tmp_path: Path) -> None:
-    tokenizer = build_tokenizer(["which colour is the heart ?"])
+    tokenizer = build_tokenizer(["which colour is the heart?"])
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded("which heart?").input_ids == tokenizer("which heart?").input_ids
