@@ -7,20 +7,24 @@
                   and of two layers, 2 more for the root's gradients and 6 for a layer's
     casts         autocast in bf16: 2 bytes a trained number
     kept          what the forward pass keeps for the backward one: with checkpointing one state
-                  (row x D) a layer of each part in the graph; and a video's memory, and what the
-                  projector keeps
+                  (row x D) a layer of each part in the graph, else all that the layer saves; a
+                  video's memory, and what the projector saves (2 D b a cell)
     working       the fullest of: a chunk of the loss, a layer of the language model, of MemAug, of
                   the tower, the projector's backward
     inputs        features in bfloat16, pixels in float32
     around        what torch and its libraries take
 
 fsdp2 divides the first three by the number of processes. With `b` bytes an activation (2 in bf16)
-and `s` bytes a residual stream (2 under fsdp2 in bf16, else 4), a layer's work takes
+and `s` bytes a residual stream (2 under fsdp2 in bf16, else 4), a layer saves, and takes besides
+while its backward runs,
 
-    language model  L x (16 D + 2 D b + 3 Hq b + 4 Hk b + 6 I b + 2 D s)
-    MemAug          N x (8 Hq b + 6 D s + 12 D b) + M x (6 Hk b + 8 Hk + 2 D s [+ 2 D])
-    tower           n x (12 C + 8 C b + 3 I b)
-    loss            chunk x V x 16
+    language model  L x (8 D + 4 D b + 4 Hq b + 2 Hk b + 4 I b)          L x (D s + 3 I b)
+    MemAug          N x (6 D s + 8 D b + 6 Hq b + 2 Hk b) + M x 3 Hk b   N x 2 D s + M x grown
+    tower           n x (2 C s + 7 C b + 2 I b)                          n x (C s + I b)
+    loss                                                                 chunk x V x 16
+
+where `grown` is the larger of 2 Hk b + D s (attention's backward) and 2 D s - Hk b (behind it).
+Checked on a CPU by counting live tensors of forward and backward: docs/training.md.
 
 Letters: as in `sizes`; Hq, Hk width of all query and of all key heads, I of the feed-forward, C of
 the tower, n its tokens, V words.
@@ -66,6 +70,11 @@ class Layout:
     def activation_bytes(self) -> int:
         """Of a number that a matrix product takes."""
         return 2 if self.is_bf16 else 4
+
+    @property
+    def is_autocast(self) -> bool:
+        """Whether weights stay float32 and autocast computes in bfloat16."""
+        return self.is_bf16 and self.sharding != "fsdp2"
 
     @property
     def stream_bytes(self) -> int:
@@ -184,26 +193,29 @@ def _kept(
     once = layout.checkpointing
     states = totals.row_tokens * D * stream
     own = totals.queries * D * stream
-    per_layer = states if once else _language_layer(totals, config, layout)
-    per_block = own if once else _memaug_layer(totals, config, layout)
     # A video's tokens, and before them what the projector's two layers and its GELU keep.
     memory = float(totals.memory) * D * stream
     if {"vision", "projector"} & set(trained):
         memory += 2.0 * totals.cells * D * size
-    if layout.is_bf16 and stream == 4:
+        is_copied = totals.tower_inputs or stream == 4  # features come in bfloat16
+        memory += totals.cells * vision.hidden_size * size if is_copied else 0.0
+    if layout.is_autocast:
         memory += totals.memory * D * 2.0
     tower_tokens = totals.tower_inputs * config.grid_side**2
     tower = 0.0
     if "vision" in trained:
-        full = tower_tokens * (12.0 + 8 * size) * vision.hidden_size
-        full += 3.0 * tower_tokens * vision.intermediate_size * size
-        per_tower_layer = tower_tokens * vision.hidden_size * stream if once else full
-        tower = vision.num_hidden_layers * per_tower_layer
-    features = totals.cells * vision.hidden_size * size if totals.tower_inputs else 0
+        state = tower_tokens * vision.hidden_size * stream
+        tower = vision.num_hidden_layers * (
+            state if once else _tower_layer(tower_tokens, config, layout)
+        )
     return {
-        "language_model": text.num_hidden_layers * per_layer + 2 * states,
-        "memaug": config.memaug_num_layers * per_block + own,
-        "memory": memory + features,
+        "language_model": text.num_hidden_layers
+        * (states if once else _language_layer(totals, config, layout))
+        + 2 * states,
+        "memaug": config.memaug_num_layers
+        * (own if once else _memaug_layer(totals, config, layout))
+        + own,
+        "memory": memory,
         "vision": tower,
     }
 
@@ -211,39 +223,54 @@ def _kept(
 def _working(
     totals: _Totals, config: HourLlavaConfig, trained: Collection[Part], layout: Layout
 ) -> dict[str, float]:
+    """Count what a part's backward takes beyond what is kept."""
     text, vision = config.text_config, config.vision_config
+    (_, keys), D = heads_of(config), text.hidden_size
     size, stream = layout.activation_bytes, layout.stream_bytes
+    again = 1.0 if layout.checkpointing else 0.0  # what a layer saves exists again, or still
     chunk = min(layout.loss_chunk_size, max(1, totals.learned))
     trains_memory = bool({"vision", "projector"} & set(trained))
     tower_tokens = totals.tower_inputs * config.grid_side**2
-    if "vision" not in trained:  # frozen: a chunk of frames at a time, nothing kept
+    if "vision" in trained:
+        tower = again * _tower_layer(tower_tokens, config, layout)
+    else:  # a chunk of frames at a time; nothing is kept
         tower_tokens = min(tower_tokens, ENCODE_TOKENS)
-    tower = tower_tokens * (12.0 + 8 * size) * vision.hidden_size
-    tower += 3.0 * tower_tokens * vision.intermediate_size * size
-    gradient = totals.memory * text.hidden_size * float(stream) if trains_memory else 0.0
-    projector = 3.0 * totals.cells * text.hidden_size * size + gradient if trains_memory else 0.0
+        tower = tower_tokens * (3.0 * vision.hidden_size + vision.intermediate_size) * size
+    tower += tower_tokens * (vision.hidden_size * stream + vision.intermediate_size * size)
+    gradient = float(D * stream) if trains_memory else 0.0
+    grown = max(2.0 * keys * size + gradient, 2 * gradient - keys * size)
+    memory = totals.memory
     return {
         "loss": 16.0 * chunk * text.vocab_size,
-        "language_model": _language_layer(totals, config, layout),
-        "memaug": _memaug_layer(totals, config, layout) + 2 * gradient,
-        "projector": projector,
+        "language_model": again * _language_layer(totals, config, layout)
+        + totals.row_tokens * (D * stream + 3.0 * text.intermediate_size * size),
+        "memaug": again * _memaug_layer(totals, config, layout)
+        + totals.queries * 2.0 * D * stream
+        + memory * grown,
+        "projector": 2.0 * totals.cells * D * size + memory * gradient if trains_memory else 0.0,
         "vision": tower,
     }
 
 
 def _language_layer(totals: _Totals, config: HourLlavaConfig, layout: Layout) -> float:
     text, (queries, keys) = config.text_config, heads_of(config)
-    D, size, stream = text.hidden_size, layout.activation_bytes, layout.stream_bytes
-    one = 16 * D + 2 * D * size + 3 * queries * size + 4 * keys * size
-    one += 6 * text.intermediate_size * size + 2 * D * stream
-    return float(totals.row_tokens) * one
+    D, size = text.hidden_size, layout.activation_bytes
+    one = 8 * D + 4 * D * size + 4 * queries * size + 2 * keys * size
+    return float(totals.row_tokens) * (one + 4 * text.intermediate_size * size)
 
 
 def _memaug_layer(totals: _Totals, config: HourLlavaConfig, layout: Layout) -> float:
     (queries, keys), D = heads_of(config), config.text_config.hidden_size
     size, stream = layout.activation_bytes, layout.stream_bytes
-    own = 8 * queries * size + 6 * D * stream + 12 * D * size
-    read = 6 * keys * size + 8 * keys
-    if layout.is_bf16 and stream == 4:  # autocast casts the memory anew in every layer
+    own = 6 * D * stream + 8 * D * size + 6 * queries * size + 2 * keys * size
+    read = 3 * keys * size
+    if layout.is_autocast:  # it casts what norms and memory give anew in every layer
+        own += 6 * D
         read += 2 * D
     return float(totals.queries) * own + float(totals.memory) * read
+
+
+def _tower_layer(num_tokens: int, config: HourLlavaConfig, layout: Layout) -> float:
+    vision, size = config.vision_config, layout.activation_bytes
+    one = 2 * vision.hidden_size * layout.stream_bytes + 7 * vision.hidden_size * size
+    return float(num_tokens) * (one + 2 * vision.intermediate_size * size)
