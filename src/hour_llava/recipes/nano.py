@@ -91,6 +91,7 @@ HARD_FAMILIES = (
     "agent", "patient", "verb", "side", "effect", "relation", "same_colour", "colour_match",
     "return_stays", "same_action", "action_order", "act_sequence", "flash_sequence",
     "scene_sequence", "gap", "out_of_sight", "scene_duration",
+    "next_scene", "previous_scene", "scene_order", "summary", "when", "action_when",
 )  # fmt: skip
 """What is learned last: it is asked twice as often in long videos."""
 
@@ -98,15 +99,15 @@ HARD_FAMILIES = (
 def _default_loops() -> tuple[LoopSettings, ...]:
     short = LoopSettings(
         stages=(
-            Stage(num_steps=3200, seconds=(20, 45)),
+            Stage(num_steps=4000, seconds=(20, 45)),
             Stage(num_steps=900, seconds=(30, 150)),
         ),
         is_clock_held=True,
     )
     long = LoopSettings(
         stages=(
-            Stage(num_steps=800, seconds=(40, 400)),
-            Stage(num_steps=350, seconds=(100, 1800)),
+            Stage(num_steps=1500, seconds=(40, 400)),
+            Stage(num_steps=450, seconds=(100, 1800)),
             Stage(num_steps=60, seconds=(600, 3600)),
         ),
         learning_rate=2e-3,

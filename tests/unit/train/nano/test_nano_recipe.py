@@ -51,6 +51,7 @@ TINY = NanoSettings(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_tiny_run_writes_a_model_that_loads_and_goes_on_where_it_was(tmp_path: Path) -> None:
     train_nano(tmp_path, TINY)
     assert (tmp_path / "training.log").read_text().count("held out") == 4
@@ -64,6 +65,7 @@ def test_a_tiny_run_writes_a_model_that_loads_and_goes_on_where_it_was(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_that_is_killed_goes_on_and_ends_in_the_same_weights(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train_nano(whole, TINY)
