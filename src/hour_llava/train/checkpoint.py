@@ -1,7 +1,7 @@
 """Checkpoints of a run: whole, or not there.
 
     ROOT/step-00000050/     has this name when all of it is on the disk
-      checkpoint.json       step, samples consumed, the data's order, what run it is of
+      checkpoint.json       step, samples consumed, the data's order, what run it is of, checksums
       trainer_state.json    transformers' own
       scheduler.pt
       random-0.pt ..        random numbers of each rank
@@ -18,8 +18,9 @@ import os
 import random
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ import torch
 from torch import nn
 
 from hour_llava.errors import CheckpointError, HourLlavaError, ResourceError
-from hour_llava.train.distributed import gathered, rank, wait_for_all
+from hour_llava.train.distributed import gathered, num_processes, rank, wait_for_all
 
 VERSION = 1
 FACTS, WEIGHTS, SCHEDULER = "checkpoint.json", "weights", "scheduler.pt"
 _NAME = re.compile(r"step-(\d{8})")
 _GIGABYTE = 1e9
+_BLOCK_BYTES = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class CheckpointFacts:
         sampler: The sampler's state: samples consumed, and the order they came in.
         num_broken: Samples that were replaced.
         num_ranks: Processes that wrote it.
+        checksums: CRC-32 of every other file.
         identity: What a run must share to go on from here: its settings.
     """
 
@@ -53,6 +56,7 @@ class CheckpointFacts:
     num_broken: int = 0
     num_ranks: int = 1
     identity: Mapping[str, Any] = field(default_factory=dict)
+    checksums: Mapping[str, int] = field(default_factory=dict)
     version: int = VERSION
 
 
@@ -84,15 +88,36 @@ def read_facts(folder: Path) -> CheckpointFacts:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = int(document["version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder} is no checkpoint of a training run: {error}") from error
+        raise CheckpointError(
+            f"{folder} is no checkpoint of a training run: {error}; {_instead_of(folder)}"
+        ) from error
     if version != VERSION:
         raise CheckpointError(
             f"{folder}: a checkpoint of version {version}, this hour-llava reads {VERSION}"
         )
     known = {item.name for item in fields(CheckpointFacts)}
     if not known.issuperset(document) or not document.keys() >= {"step", "sampler"}:
-        raise CheckpointError(f"{path} has wrong fields: resume from an earlier checkpoint")
+        raise CheckpointError(f"{path} has wrong fields; {_instead_of(folder)}")
     return CheckpointFacts(**document)
+
+
+def verify(folder: Path) -> None:
+    """Hold a checkpoint's files against its checksums; every rank must call it, and reads a share.
+
+    Raises:
+        CheckpointError: A file is gone or damaged; it is named, and what to go on from instead.
+    """
+    written = read_facts(folder).checksums
+    faults: list[str] = []
+    for name in sorted(written)[rank() :: num_processes()]:
+        try:
+            if _checksum(folder / name) != written[name]:
+                faults.append(f"{name} is damaged")
+        except OSError as error:
+            faults.append(f"{name} cannot be read ({error.strerror})")
+    found = [fault for share in gathered(faults) for fault in share]
+    if found:
+        raise CheckpointError(f"{folder}: {found[0]}; {_instead_of(folder)}")
 
 
 def write_checkpoint(
@@ -124,7 +149,10 @@ def write_checkpoint(
     _together(lambda: _make_room(root, part, num_bytes) if is_first else None, root, facts.step)
     try:
         _together(lambda: write(part), root, facts.step)
-        _together(lambda: _finish(part, final, facts) if is_first else None, root, facts.step)
+        summed: dict[str, int] = {}
+        _together(lambda: summed.update(_share_of_checksums(part)), root, facts.step)
+        whole = replace(facts, checksums={k: v for one in gathered(summed) for k, v in one.items()})
+        _together(lambda: _finish(part, final, whole) if is_first else None, root, facts.step)
     except ResourceError:
         if is_first:
             shutil.rmtree(part, ignore_errors=True)
@@ -211,6 +239,28 @@ def _finish(part: Path, final: Path, facts: CheckpointFacts) -> None:
         _remove(final)
     part.rename(final)
     _sync(final.parent)
+
+
+def _share_of_checksums(folder: Path) -> dict[str, int]:
+    """Sum up this rank's share of a folder's files, by their paths in it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    own = paths[rank() :: num_processes()]
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in own}
+
+
+def _checksum(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            found = zlib.crc32(block, found)
+    return found
+
+
+def _instead_of(folder: Path) -> str:
+    """Say what a run can go on from, where a checkpoint is damaged."""
+    earlier = [path for path in list_checkpoints(folder.parent) if path.name < folder.name]
+    then = f"goes on from {earlier[-1].name}" if earlier else "begins anew: there is no earlier one"
+    return f"remove {folder}, and --resume {then}"
 
 
 def _remove(folder: Path) -> None:

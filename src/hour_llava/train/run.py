@@ -8,16 +8,21 @@ OUT/model/         the trained model
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
+import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from filelock import FileLock, Timeout
 
 from hour_llava.data.cache import NodeCache
 from hour_llava.data.collate import Collator, TrainingData
@@ -48,6 +53,7 @@ from hour_llava.train.watching.exam import WorldExam
 from hour_llava.train.watching.validation import ValidationLoss
 
 CONFIG, CHECKPOINTS, MODEL = "config.json", "checkpoints", "model"
+_SECONDS_TO_LEAVE = 10  # data workers of a killed run live on for some
 _VERSIONS = ("hour-llava", "torch", "transformers", "accelerate", "peft")
 
 
@@ -63,21 +69,27 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         The folder of the trained model.
 
     Raises:
-        ConfigError: Settings do not fit; `out` has checkpoints and `resume` was not asked for.
-        CheckpointError: The newest checkpoint is of a run with other settings.
+        ConfigError: Settings do not fit; `out` has checkpoints and `resume` was not asked for, or
+            another run is at work in it.
+        CheckpointError: The newest checkpoint is of a run with other settings or rows.
         DataError, ModelNotFoundError, ResourceError, TrainingError: See `HourLlavaTrainer.train`.
         SystemExit: A signal ended the run, after a checkpoint was saved: 130 or 143.
     """
-    checkpoint = checkpoint_to_resume(config, out, resume=resume)
-    device = _device(config.hardware.device)
-    _join_processes(device)
-    try:
-        return _train(config, out, checkpoint, device)
-    finally:
-        finish()
+    with _alone_in(out):
+        checkpoint = checkpoint_to_resume(config, out, resume=resume)
+        rows = rows_of(config.data.manifest)
+        _require_same_rows(checkpoint, rows)
+        device = _device(config.hardware.device)
+        _join_processes(device)
+        try:
+            return _train(config, out, checkpoint, device, rows)
+        finally:
+            finish()
 
 
-def _train(config: TrainConfig, out: Path, checkpoint: Path | None, device: str) -> Path:
+def _train(
+    config: TrainConfig, out: Path, checkpoint: Path | None, device: str, rows: Mapping[str, str]
+) -> Path:
     hardware, optim = config.hardware, config.optim
     sharding = choose_sharding(hardware.sharding, world_size=num_processes(), device=device)
     has_weights = rank() == 0 or sharding != "fsdp2"  # the first rank deals them out
@@ -120,7 +132,7 @@ def _train(config: TrainConfig, out: Path, checkpoint: Path | None, device: str)
             seed=config.seed,
             device=device,
             callbacks=watchers,
-            identity=config.as_dict(),
+            identity={"settings": config.as_dict(), "rows": rows},
         )
         ended_by = trainer.train(resume=checkpoint)
     if ended_by is not None:
@@ -231,6 +243,53 @@ def write_config(config: TrainConfig, out: Path) -> dict[str, Any]:
     return facts
 
 
+def rows_of(manifests: Sequence[Path]) -> dict[str, str]:
+    """Say what rows a run is trained on, whatever their files are called: size and digest."""
+    found: dict[str, str] = {}
+    for number, path in enumerate(manifests, 1):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "blake2b").hexdigest()[:12]
+            found[f"manifest {number}"] = f"{path.stat().st_size:,} bytes, {digest}"
+    return found
+
+
+def _require_same_rows(checkpoint: Path | None, rows: Mapping[str, str]) -> None:
+    before = {} if checkpoint is None else read_facts(checkpoint).identity.get("rows", {})
+    for name, was in before.items():
+        if rows.get(name) != was:
+            raise CheckpointError(
+                f"{checkpoint} was trained on other rows ({name}: {was}, now {rows.get(name)}): "
+                "resume with the same manifests, or name another --out"
+            )
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; what a killed run held is free again.
+
+    Raises:
+        ConfigError: Another run is at work there; its machine and process are named.
+    """
+    if rank() > 0:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(out / ".lock"), out / ".lock.holder"
+    try:
+        lock.acquire(timeout=_SECONDS_TO_LEAVE)
+    except Timeout as error:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "not known"
+        raise ConfigError(
+            f"another run is at work in {out} ({who}): wait for it, end it, or name another --out"
+        ) from error
+    try:
+        holder.write_text(f"{socket.gethostname()}, process {os.getpid()}", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
 def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Path | None:
     """Find the checkpoint to go on from.
 
@@ -248,7 +307,7 @@ def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Pat
             f"{last.name}: go on with --resume, or name another --out"
         )
     found: Mapping[str, Any] = read_facts(last).identity
-    wrong = differences(found, config) if found else []
+    wrong = differences(found["settings"], config) if found else []
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(

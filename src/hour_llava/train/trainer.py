@@ -172,10 +172,12 @@ class HourLlavaTrainer(Trainer):
         Raises:
             TrainingError: A loss or gradient is no number; the samples are named.
             DataError: Data cannot be read, or more samples are broken than allowed.
-            CheckpointError: The checkpoint is of another run.
+            CheckpointError: The checkpoint is damaged, or of another run.
             ResourceError: A checkpoint could not be written.
         """
         self._resumed, self._ended_by = resume, None
+        if resume is not None:
+            checkpoints.verify(resume)
         with wishing() as self._wish:
             super().train(resume_from_checkpoint=None if resume is None else str(resume))
         return self._ended_by

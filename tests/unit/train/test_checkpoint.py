@@ -19,6 +19,7 @@ from hour_llava.train.checkpoint import (
     random_state,
     read_facts,
     restore_random_state,
+    verify,
     write_checkpoint,
 )
 
@@ -101,3 +102,15 @@ def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     draw()
     restore_random_state(torch.load(tmp_path / "random.pt", weights_only=True))
     assert draw() == wanted
+
+
+def test_a_damaged_file_is_named_with_what_to_go_on_from(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    newest = write(tmp_path, 10)
+    verify(newest)
+    (newest / "weights").write_text("11")
+    with pytest.raises(CheckpointError, match=r"weights is damaged; .*goes on from step-00000005"):
+        verify(newest)
+    (newest / "weights").unlink()
+    with pytest.raises(CheckpointError, match=r"weights cannot be read"):
+        verify(newest)

@@ -1,0 +1,61 @@
+"""A run's folder belongs to one run at a time, and to the rows it was begun with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hour_llava.errors import CheckpointError, ConfigError
+from hour_llava.recipes import RECIPES
+from hour_llava.train import run
+from hour_llava.train.config import TrainConfig
+
+HOLDER = """
+import sys
+from pathlib import Path
+from hour_llava.train.run import _alone_in
+with _alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def prepared(out: Path) -> TrainConfig:
+    recipe = RECIPES["debug_stage1"]
+    config = recipe.prepared(recipe.config(), out)
+    return replace(
+        config,
+        batch=replace(config.batch, max_steps=2),
+        watch=replace(config.watch, reports=(), progress=False),
+    )
+
+
+def test_a_second_run_is_refused_while_one_is_at_work_and_not_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_SECONDS_TO_LEAVE", 0.2)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(ConfigError, match=rf"at work in .*process {holder.pid}"):
+        run.train(prepared(tmp_path), tmp_path, resume=True)
+    holder.kill()
+    holder.communicate()
+    assert run.train(prepared(tmp_path), tmp_path).is_dir()
+
+
+def test_a_run_goes_on_with_its_own_rows_alone(tmp_path: Path) -> None:
+    config = prepared(tmp_path)
+    run.train(config, tmp_path)
+    manifest = config.data.manifest[0]
+    manifest.write_bytes(b"".join(reversed(manifest.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(CheckpointError, match=r"other rows \(manifest 1: [\d,]+ bytes, \w+, now"):
+        run.train(config, tmp_path, resume=True)
