@@ -11,10 +11,12 @@ Source: arXiv 2506.05332, table 8.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_type_hints
 
 from hour_llava.errors import ConfigError
@@ -24,6 +26,12 @@ Sharding = Literal["auto", "none", "ddp", "fsdp2"]
 Part = Literal["vision", "projector", "memaug", "language_model"]
 PARTS: tuple[Part, ...] = ("vision", "projector", "memaug", "language_model")
 SCRATCH = "scratch:"
+ATTENTION_NEEDS: Mapping[str, str | None] = MappingProxyType(
+    {"sdpa": None, "eager": None, "flash_attention_2": "flash_attn"}
+)
+"""Kind of attention -> the package that it needs besides torch."""
+EXAM_SECONDS = (14, 24 * 3600)
+"""Shortest and longest video of an exam: MarathonWorld's, repeated as its module takes numpy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +320,10 @@ def _faults(config: TrainConfig) -> Iterator[str]:
             yield f"--optim.lr-{part.replace('_', '-')} {rate}: a rate is 0 (frozen) or more"
     if not optim.trained_parts():
         yield "every --optim.lr-... is 0: nothing would be trained"
+    for beta in optim.betas:
+        if not 0 <= beta < 1:
+            betas = " ".join(map(str, optim.betas))
+            yield f"--optim.betas {betas}: {beta} is outside 0 to below 1"
     if not 0 <= optim.warm_up < 1:
         yield f"--optim.warm-up {optim.warm_up}: a share of the steps, 0 to below 1"
     if data.weights and len(data.weights) != len(data.manifest):
@@ -343,14 +355,54 @@ def _faults(config: TrainConfig) -> Iterator[str]:
         "--watch.log-every-steps": (config.watch.log_every_steps, 1),
         "--watch.validate-every-steps": (config.watch.validate_every_steps, 0),
         "--watch.exam-every-steps": (config.watch.exam_every_steps, 0),
+        "--seed": (config.seed, 0),
     }
     for name, (value, smallest) in least.items():
         if value is not None and not value >= smallest:
             yield f"{name} {value}: at least {smallest:g} is needed"
-    if not batch.epochs > 0:
-        yield f"--batch.epochs {batch.epochs}: more than 0 is needed"
+    for name, value in {"--batch.epochs": batch.epochs, "--data.fps": data.fps}.items():
+        if not (math.isfinite(value) and value > 0):
+            yield f"{name} {value}: more than 0 is needed"
     if batch.global_batch_size % batch.micro_batch_size:
         yield (
             f"--batch.global-batch-size {batch.global_batch_size} is no multiple of "
             f"--batch.micro-batch-size {batch.micro_batch_size}"
+        )
+    yield from _model_faults(config.model, optim)
+    yield from _watch_faults(config.watch, data)
+
+
+def _model_faults(model: ModelConfig, optim: OptimConfig) -> Iterator[str]:
+    lora, attention = model.lora, model.attention
+    if not 0 <= lora.dropout < 1:
+        yield f"--model.lora.dropout {lora.dropout}: a share, 0 to below 1"
+    if lora.rank > 0 and optim.lr_language_model == 0:
+        yield (
+            f"--model.lora.rank {lora.rank} with --optim.lr-language-model 0: nobody would train "
+            "these adapters; give the language model a rate, or take rank 0"
+        )
+    if attention is None:
+        return
+    if attention not in ATTENTION_NEEDS:
+        yield f"--model.attention {attention}: known are {', '.join(ATTENTION_NEEDS)}"
+        return
+    package = ATTENTION_NEEDS[attention]
+    if package is not None and importlib.util.find_spec(package) is None:
+        yield (
+            f"--model.attention {attention} needs the package {package}, which is not installed: "
+            "take sdpa, or leave the flag out"
+        )
+
+
+def _watch_faults(watch: WatchConfig, data: DataConfig) -> Iterator[str]:
+    least, most = EXAM_SECONDS
+    if watch.validate_every_steps > 0 and data.validation is None:
+        yield (
+            f"--watch.validate-every-steps {watch.validate_every_steps} without --data.validation: "
+            "name the manifest to measure on"
+        )
+    if not least <= watch.exam_seconds <= most:
+        yield (
+            f"--watch.exam-seconds {watch.exam_seconds}: an exam's video has {least} to {most} "
+            "seconds (24 hours)"
         )

@@ -14,13 +14,17 @@ import pytest
 from hour_llava.errors import ConfigError
 from hour_llava.recipes import RECIPES
 from hour_llava.train.config import (
+    EXAM_SECONDS,
     BatchConfig,
     DataConfig,
+    LoraConfig,
     ModelConfig,
     OptimConfig,
     TrainConfig,
+    WatchConfig,
     differences,
 )
+from hour_llava.world import timeline
 
 CONFIG = TrainConfig(
     name="x",
@@ -68,11 +72,35 @@ def test_an_unknown_setting_is_named(change: dict[str, Any], words: str) -> None
             },
             "--data.features features holds what the tower made before training",
         ),
+        ({"data": DataConfig(fps=0)}, "--data.fps 0: more than 0"),
+        ({"data": DataConfig(fps=float("inf"))}, "--data.fps inf"),
+        ({"seed": -1}, "--seed -1: at least 0"),
+        ({"optim": OptimConfig(lr_memaug=1, betas=(0.9, 1.0))}, "--optim.betas 0.9 1.0: 1.0 is"),
+        ({"optim": OptimConfig(lr_memaug=1, betas=(-0.1, 0.9))}, "betas -0.1 0.9: -0.1 is"),
+        ({"model": ModelConfig(start="x", lora=LoraConfig(dropout=1.0))}, "lora.dropout 1.0"),
+        ({"model": ModelConfig(start="x", lora=LoraConfig(rank=4))}, "nobody would train these"),
+        ({"model": ModelConfig(start="x", attention="fast")}, "--model.attention fast: known are"),
+        ({"watch": WatchConfig(validate_every_steps=5)}, "steps 5 without --data.validation"),
+        ({"watch": WatchConfig(exam_seconds=13)}, "--watch.exam-seconds 13: .* 14 to 86400"),
+        ({"watch": WatchConfig(exam_seconds=86_401)}, "--watch.exam-seconds 86401"),
     ],
 )
 def test_values_that_no_run_can_have_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         replace(CONFIG, **change)
+
+
+def test_an_attention_whose_package_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs the package flash_attn, which is not installed"):
+        replace(CONFIG, model=ModelConfig(start="x", attention="flash_attention_2"))
+    assert replace(CONFIG, model=ModelConfig(start="x", attention="eager")).model.attention
+
+
+def test_an_exam_s_videos_are_as_long_as_the_world_makes_them() -> None:
+    assert EXAM_SECONDS == (timeline.MIN_SECONDS, timeline.MAX_SECONDS)
 
 
 def test_a_resumption_may_change_the_layout_of_the_work_and_not_what_is_learned() -> None:

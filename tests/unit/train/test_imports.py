@@ -56,7 +56,7 @@ def test_adapters_without_peft_end_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     out = tmp_path / "run"
-    line = said(capsys, "train", "debug_stage1", "--model.lora.rank", 4, "--out", out)
+    line = said(capsys, "train", "debug_stage3", "--model.lora.rank", 4, "--out", out)
     assert "needs peft" in line
     assert "pip install 'hour-llava[train]'" in line
     assert not (out / "checkpoints").exists()
