@@ -297,7 +297,8 @@ class TrainingData(torch.utils.data.Dataset[EncodedSample]):
     """Encoded samples by number, for a DataLoader with the `GlobalBatchSampler`.
 
     A sample that cannot be read is replaced by the next one of its stream, and named in `broken`:
-    `BrokenBudget` counts them and stops the run where there are too many.
+    `BrokenBudget` counts them and stops the run where there are too many. Where `max_tries`
+    neighbours, or all of a stream, are broken, the run stops whatever the budget.
     """
 
     def __init__(self, mixture: Mixture, collator: Collator, *, max_tries: int = 8) -> None:
@@ -319,8 +320,9 @@ class TrainingData(torch.utils.data.Dataset[EncodedSample]):
             except (DataError, VideoError) as error:
                 broken.append(f"{stream.name}, sample {number}: {error}")
         raise DataError(
-            f"{len(broken)} samples one behind the other cannot be read, the first: {broken[0]}; "
-            "run `hour-llava data check` on the manifest"
+            f"{len(broken)} samples one behind the other cannot be read, the first: {broken[0]}; a "
+            f"run stops where {self.max_tries} neighbours, or a whole stream, are broken, whatever "
+            "--data.broken-allowed; run `hour-llava data check` on the manifest"
         )
 
 

@@ -204,5 +204,7 @@ def test_a_broken_sample_is_replaced_named_and_counted(
     budget.add(batch["broken"])
     with pytest.raises(DataError, match="samples could not be read 4 times, 3 are allowed"):
         budget.add(batch["broken"])
-    with pytest.raises(DataError, match="2 samples one behind the other"):
+    with pytest.raises(DataError, match="2 samples one behind the other") as error:
         TrainingData(mixture, Collator(processor), max_tries=2)[1]
+    rule = "stops where 2 neighbours, or a whole stream, are broken, whatever --data.broken-allowed"
+    assert rule in str(error.value)
