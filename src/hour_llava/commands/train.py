@@ -260,6 +260,7 @@ def _plan(config: TrainConfig, plan_for: str | None, *, count: int | None = None
         if plan_for is None
         else named_machine(plan_for)
     )
+    model_config = start_config(config.model)
     streams = manifest_streams(
         data.manifest,
         data.weights,
@@ -267,10 +268,10 @@ def _plan(config: TrainConfig, plan_for: str | None, *, count: int | None = None
         features=data.features,
         fps=data.fps,
         count_tokens=_token_counter(config.model.start),
+        max_length=data.max_length,
+        model_config=model_config,
     )
-    return make_plan(
-        config, start_config(config.model), streams or paper_streams(config.stage), machine
-    )
+    return make_plan(config, model_config, streams or paper_streams(config.stage), machine)
 
 
 def _token_counter(start: str) -> Callable[[str], int] | None:

@@ -42,6 +42,7 @@ class StreamPlan:
     done_flops: float
     largest: TokenCounts
     note: str
+    unusable: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,7 @@ class Plan:
                     "flops_per_sample": s.useful_flops,
                     "largest": {"tokens": s.largest.row, "memory_tokens": s.largest.memory},
                     "note": s.note,
+                    "unusable": s.unusable,
                 }
                 for s in self.streams
             ],
@@ -297,6 +299,7 @@ def _plan_stream(
         done_flops=sum(w.done for w in works) / num,
         largest=count_tokens_of(stream.largest, model_config),
         note=stream.note,
+        unusable=stream.unusable,
     )
 
 
@@ -387,6 +390,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
             f"{s.memory_tokens:>10,.0f}{s.learned_tokens:>9,.0f}{s.useful_flops / 1e12:>9,.4g}"
             f"   {s.note}".rstrip()
         )
+    yield from (f"{s.name}: {s.unusable}" for s in plan.streams if s.unusable)
     yield ""
     largest = max(plan.streams, key=lambda s: s.largest.memory + s.largest.row)
     yield (

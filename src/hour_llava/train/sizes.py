@@ -86,6 +86,7 @@ class StreamSize:
         typical: Samples whose mean stands for all.
         largest: The one that decides about memory.
         note: Where the numbers come from.
+        unusable: How many rows training would refuse, and the first; empty: none was seen.
     """
 
     name: str
@@ -93,6 +94,7 @@ class StreamSize:
     typical: tuple[SampleSize, ...]
     largest: SampleSize
     note: str = ""
+    unusable: str = ""
 
 
 def count_tokens_of(sample: SampleSize, config: HourLlavaConfig) -> TokenCounts:
@@ -195,6 +197,8 @@ def manifest_streams(
     features: Path | None,
     fps: float,
     count_tokens: CountTokens | None,
+    max_length: int | None = None,
+    model_config: HourLlavaConfig | None = None,
 ) -> list[StreamSize]:
     """Look at some rows of each manifest.
 
@@ -205,6 +209,8 @@ def manifest_streams(
         features: As in `read_manifest`.
         fps: At which video files are read.
         count_tokens: Of a text; None: a token is four letters.
+        max_length: Rows with more tokens are named, and decide nothing; None: any length is taken.
+        model_config: Counts them; None: any length is taken.
 
     Raises:
         DataError: a manifest cannot be read.
@@ -214,35 +220,68 @@ def manifest_streams(
     streams: list[StreamSize] = []
     for path, share in zip(manifests, shares, strict=True):
         rows = read_manifest(path, root=root, features=features)
-        sizes, fault = _looked_at(rows, fps, count)
+        sizes, faults = _looked_at(rows, fps, count)
         if not sizes:
-            raise DataError(f"{path}: no row that was looked at can be read, the first: {fault}")
-        largest = max(sizes, key=_weight)
-        seen = f"{len(sizes)} of {len(rows):,} rows looked at"
+            first = next(iter(faults.values()), "")
+            raise DataError(f"{path}: no row that was looked at can be read, the first: {first}")
+        num_seen = len(sizes) + len(faults)
+        faults |= _too_long(rows, sizes, max_length, model_config)
+        short = [size for index, size in sizes.items() if index not in faults]
+        usable = short or list(sizes.values())  # too long all of them: the run itself refuses
         streams.append(
             StreamSize(
                 name=path.stem,
                 num_samples=max(1, round(share * len(rows))),
-                typical=tuple(sizes),
-                largest=largest,
-                note=seen,
+                typical=tuple(usable),
+                largest=max(usable, key=_weight),
+                note=f"{num_seen} of {len(rows):,} rows looked at",
+                unusable=_unusable(faults, num_seen),
             )
         )
     return streams
 
 
-def _looked_at(rows: Manifest, fps: float, count: CountTokens) -> tuple[list[SampleSize], str]:
-    """Measure some rows; what is wrong with the others `data check` and the run itself name."""
+def _looked_at(
+    rows: Manifest, fps: float, count: CountTokens
+) -> tuple[dict[int, SampleSize], dict[int, str]]:
+    """Measure some rows, by their number; say of the others why they cannot be read."""
     probes = _Probes(fps)
     step = max(1, len(rows) // NUM_LOOKED_AT)
-    sizes: list[SampleSize] = []
-    first_fault = ""
+    sizes: dict[int, SampleSize] = {}
+    faults: dict[int, str] = {}
     for index in range(0, len(rows), step):
         try:
-            sizes.append(_size_of(rows[index], probes, count))
+            sizes[index] = _size_of(rows[index], probes, count)
         except (DataError, VideoError, OSError, KeyError) as error:
-            first_fault = first_fault or str(error)
-    return sizes, first_fault
+            faults[index] = str(error)
+    return sizes, faults
+
+
+def _too_long(
+    rows: Manifest,
+    sizes: Mapping[int, SampleSize],
+    max_length: int | None,
+    model_config: HourLlavaConfig | None,
+) -> dict[int, str]:
+    """Name the rows with more tokens than are allowed, by their number."""
+    if max_length is None or model_config is None:
+        return {}
+    lengths = {index: count_tokens_of(size, model_config).row for index, size in sizes.items()}
+    return {
+        index: f"{rows.where(index)}: {length:,} tokens, the limit is {max_length:,}"
+        for index, length in lengths.items()
+        if length > max_length
+    }
+
+
+def _unusable(faults: Mapping[int, str], num_seen: int) -> str:
+    if not faults:
+        return ""
+    first = " ".join(faults[min(faults)].split())
+    return (
+        f"{len(faults)} of {num_seen} rows cannot be read or are too long, the first: {first}; run "
+        "`hour-llava data check`"
+    )
 
 
 def _weight(sample: SampleSize) -> int:

@@ -154,9 +154,37 @@ def test_manifests_are_looked_at_by_their_rows(tmp_path: Path) -> None:
         [tmp_path / "m.jsonl"], [0.5], root=None, features=None, fps=1.0, count_tokens=None
     )
     assert (stream.name, stream.num_samples) == ("m", 3)
-    assert stream.note == "5 of 6 rows looked at"
+    assert stream.note == "6 of 6 rows looked at"
+    assert stream.unusable.startswith("1 of 6 rows cannot be read or are too long, the first: ")
+    assert "b.png" in stream.unusable
     assert stream.largest.images_wh == ((64, 32),)
     assert stream.largest.answer_tokens == 2 + 5
+
+
+def test_rows_over_the_limit_are_named_and_set_no_largest_sample(tmp_path: Path) -> None:
+    answers = ("y" * 8, "y" * 80_000, "y" * 40_000)
+    rows = [
+        Sample(
+            id=a[:3], conversations=({"from": "human", "value": "x"}, {"from": "gpt", "value": a})
+        )
+        for a in answers
+    ]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    config = shape()
+    streams = manifest_streams(
+        [tmp_path / "m.jsonl"],
+        [],
+        root=None,
+        features=None,
+        fps=1.0,
+        count_tokens=None,
+        max_length=1000,
+        model_config=config,
+    )
+    assert streams[0].largest.answer_tokens == 2 + 5
+    text = "\n".join(plan_lines(make_plan(recipe("debug_stage3"), config, streams, SMALL)))
+    assert f"m: 2 of 3 rows cannot be read or are too long, the first: {tmp_path}/m.jsonl:2" in text
+    assert "tokens, the limit is 1,000; run `hour-llava data check`" in text
 
 
 @pytest.mark.parametrize("text", ["h999x8", "h200x0", "", "x8"])
