@@ -158,8 +158,8 @@ class ManifestCheck:
 
     def _look(self, kind: str, path: str) -> _Medium:
         try:
-            if not Path(path).is_file() or not Path(path).stat().st_size:
-                state = "has 0 bytes" if Path(path).is_file() else "does not exist"
+            state = _no_file(Path(path))
+            if state:
                 raise DataError(f"{path} {state}")
             if kind == "image":
                 return _look_at_image(path, is_opened=self.open_media)
@@ -248,6 +248,15 @@ class _Medium:
             seconds_F=torch.empty(0),
             duration_seconds=self.duration_seconds,
         )
+
+
+def _no_file(path: Path) -> str:
+    """Say why there is nothing to read at a path; nothing where there is."""
+    if path.is_dir():
+        return "is a folder, not a file"
+    if not path.is_file():
+        return "is no regular file" if path.exists() else "does not exist"
+    return "" if path.stat().st_size else "has 0 bytes"
 
 
 def _look_at_image(path: str, *, is_opened: bool) -> _Medium:
