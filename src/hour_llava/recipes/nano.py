@@ -13,9 +13,11 @@ its last checkpoint. The time taken is in DIR/training.log.
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -258,7 +260,23 @@ def train_nano(out: Path, settings: NanoSettings) -> None:
         ]
         for process in processes:
             process.start()
-        _wait_for(processes)
+        with _handing_on(signal.SIGTERM, processes):
+            _wait_for(processes)
+
+
+@contextmanager
+def _handing_on(number: signal.Signals, processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """Let those who train hear a signal that reaches this process alone: they save and end."""
+
+    def tell(*_: object) -> None:
+        for process in processes:
+            process.terminate()
+
+    before = signal.signal(number, tell)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _wait_for(processes: Sequence[BaseProcess]) -> None:

@@ -37,7 +37,7 @@ def test_export_writes_a_release_under_another_name_and_place(
     assert main(["synth", "export", str(build), "--name", "other", "--out", str(tmp_path)]) == 0
 
     rows = _accepted(build)
-    assert f"{len(rows)} rows of 1 videos (training data)" in capsys.readouterr().out
+    assert f"{len(rows)} rows of 1 video (training data)" in capsys.readouterr().out
     verify_manifest(tmp_path / "other")
     tables = [pq.read_table(path) for path in (tmp_path / "other" / "data").iterdir()]
     assert {row["id"] for table in tables for row in table.to_pylist()} == {row.id for row in rows}

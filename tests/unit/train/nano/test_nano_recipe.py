@@ -12,7 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import hour_llava  # noqa: F401  (registers the Auto classes)
-from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_tokenizer, train_nano
+from hour_llava.recipes.nano import (
+    FAMILIES,
+    NanoSettings,
+    _handing_on,
+    make_tokenizer,
+    train_nano,
+)
 from hour_llava.train.nano.lessons import LoopSettings, Stage
 from hour_llava.train.nano.objective import Weights
 from hour_llava.train.nano.tower import TowerSettings
@@ -102,3 +108,12 @@ def test_nano_knows_every_word_of_its_questions() -> None:
                 question = ask(timeline, family, rng, wordings=wordings)
                 text = "" if question is None else f"{question.question} {question.answer}"
                 assert tokenizer.unk_token_id not in tokenizer(text).input_ids, text
+
+
+def test_a_signal_to_the_run_ends_its_processes() -> None:
+    process = get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    with _handing_on(signal.SIGTERM, [process]):
+        os.kill(os.getpid(), signal.SIGTERM)
+        process.join(timeout=30)
+    assert process.exitcode == -signal.SIGTERM
