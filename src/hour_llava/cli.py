@@ -218,7 +218,7 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
     function: Verb = getattr(module, function_name)
     # `train` has other flags for each recipe: a module may read its verb's arguments itself.
     reader = vars(module).get(f"read_{function_name}")
-    if getattr(reader, "__module__", None) != module_name:  # `status` imports a read_status
+    if reader is None or reader.__module__ != module_name:  # `status` imports a read_status
         reader = partial(read_arguments, function)
     try:
         call = reader(arguments, program=f"{PROGRAM} {verb}")
