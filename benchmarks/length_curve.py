@@ -36,7 +36,7 @@ NEW_TOKENS = 4
 
 def half_billion() -> Any:
     """Build a random model of Qwen2-0.5B's shape with the tower's true feature width."""
-    from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+    from hour_llava.model.configuration_hour_llava import SO400M_384, HourLlavaConfig
     from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
     from hour_llava.model.processing_hour_llava import HourLlavaProcessor
     from hour_llava.session.assistant import Assistant
@@ -44,16 +44,8 @@ def half_billion() -> Any:
 
     tokenizer = build_tokenizer([QUESTION], max_length=32_768)
     config = HourLlavaConfig(
-        vision_config={  # one layer: features are given, the tower is never run
-            "model_type": "siglip_vision_model",
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 16,
-            "image_size": 384,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
+        # One layer: features are given, the tower is never run.
+        vision_config=SO400M_384 | {"num_hidden_layers": 1},
         text_config={
             "model_type": "qwen2",
             "hidden_size": 896,

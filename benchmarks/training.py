@@ -32,7 +32,7 @@ import torch
 from transformers import TrainerCallback
 
 from hour_llava.data.features import FeaturesHeader, tower_digest, write_features
-from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.model.configuration_hour_llava import SO400M_384, HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.recipes.debug import make_tokenizer
@@ -65,16 +65,7 @@ def shape(name: str) -> HourLlavaConfig:
     """Give a model's configuration."""
     size, tokenizer = SHAPES[name], make_tokenizer()
     return HourLlavaConfig(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 16,
-            "image_size": 384,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
+        vision_config=SO400M_384 | {"num_hidden_layers": 1},
         text_config={
             "model_type": "qwen2",
             "vocab_size": size["words"],
