@@ -149,13 +149,20 @@ def keep_shares_alone(model: nn.Module) -> None:
 def leave_sharded_models_alone(accelerator: Any) -> None:
     """Keep accelerate from wrapping a sharded model in DDP; other models it prepares as ever.
 
+    Torch has renamed `broadcast_buffers` and warns of it; transformers and accelerate pass it on
+    under no other name.
+
     Args:
         accelerator: The Trainer's, as soon as it is made.
     """
     prepare_model = accelerator.prepare_model
 
     def prepare_unsharded(given: nn.Module, *args: Any, **options: Any) -> nn.Module:
-        return given if is_sharded(given) else prepare_model(given, *args, **options)
+        if is_sharded(given):
+            return given
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return prepare_model(given, *args, **options)
 
     accelerator.prepare_model = prepare_unsharded
 

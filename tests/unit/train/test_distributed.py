@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,14 @@ import torch
 
 from hour_llava.errors import ConfigError
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
-from hour_llava.train.distributed import any_process, choose_sharding, gathered, prepare, shard
+from hour_llava.train.distributed import (
+    any_process,
+    choose_sharding,
+    gathered,
+    leave_sharded_models_alone,
+    prepare,
+    shard,
+)
 
 
 @pytest.fixture
@@ -85,3 +94,22 @@ def test_a_model_without_layers_to_shard_is_refused() -> None:
 def test_one_process_is_heard_by_itself() -> None:
     assert gathered("x") == ["x"]
     assert any_process(True) and not any_process(False)
+
+
+def test_ddp_is_made_without_torchs_word_on_the_name_that_accelerate_uses() -> None:
+    def prepare_model(given: torch.nn.Module) -> torch.nn.Module:
+        warnings.warn("another", FutureWarning, stacklevel=1)
+        return torch.nn.parallel.DistributedDataParallel(given, broadcast_buffers=False)
+
+    accelerator = SimpleNamespace(prepare_model=prepare_model)
+    leave_sharded_models_alone(accelerator)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            accelerator.prepare_model(torch.nn.Linear(2, 2))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert [str(one.message) for one in said] == ["another"]
