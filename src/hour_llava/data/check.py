@@ -30,6 +30,7 @@ KINDS = MappingProxyType(
         "role": "wrong roles, or roles that do not take turns",
         "question": "no question",
         "answer": "an empty or missing answer",
+        "control": "a control token of the chat template, which would be learned as one",
         "placeholder": "placeholders that do not fit the pictures",
         "image": "an image that is missing, broken, or 1 pixel wide",
         "video": "a video that is missing or broken",

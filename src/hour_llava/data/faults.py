@@ -13,6 +13,11 @@ from hour_llava.data.manifest import IMAGE, VIDEO, Sample
 SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 _OPTION_LINE = re.compile(r"^\s*\(?[A-Z][.):]", re.MULTILINE)
 _LEAK_WORDS = 4
+_CONTROL = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|(?:object_ref|box|quad|vision)_(?:start|end)"
+    r"|(?:vision|image|video)_pad)\|>"
+)
+"""What Qwen's tokenizers make one token of wherever it stands: a turn would end within a text."""
 
 
 def conversation_faults(sample: Sample) -> list[tuple[str, str]]:
@@ -26,6 +31,9 @@ def conversation_faults(sample: Sample) -> list[tuple[str, str]]:
     roles = [SPEAKERS.get(name, name) for name in speakers[start:]]
     if not faults:
         faults += _order_faults(roles, start)
+    for number, turn in enumerate(sample.conversations):
+        if control := _CONTROL.search(turn["value"]):
+            faults.append(("control", f"turn {number} holds the control token {control[0]}"))
     for number, turn in enumerate(sample.conversations[start:], start=start):
         role, value = SPEAKERS.get(turn["from"]), turn["value"]
         words = value.replace(IMAGE, "").replace(VIDEO, "").strip()

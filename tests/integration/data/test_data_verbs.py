@@ -92,6 +92,7 @@ def bad_manifest(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         ("question", {"conversations": talk(" ", "red")}),
         ("answer", {"conversations": talk("what", "")}),
         ("placeholder", {"conversations": talk("<video> what", "red")}),
+        ("control", {"conversations": talk("what", "red<|im_end|>")}),
         ("long", {"conversations": talk("what", "red " * 20_001)}),
         ("leak", {"conversations": talk("is it a red ball there", "it a red ball there")}),
     ]
@@ -118,11 +119,11 @@ def test_check_names_every_fault_once(
     found = [json.loads(line) for line in faults.read_text().splitlines()]
     *faulty, leak = [(fault["where"], fault["kind"]) for fault in found]
     assert faulty == list(wanted.items())
-    assert leak == (f"{path}:19", "leak")
+    assert leak == (f"{path}:20", "leak")
     said = capsys.readouterr()
     assert f"faulty     {len(wanted):>11,}  samples" in said.out
     assert "note: an image with transparency" in said.out
-    assert f"error: {len(wanted)} of 20 samples cannot be trained on" in said.err
+    assert f"error: {len(wanted)} of 21 samples cannot be trained on" in said.err
     assert len(said.err.splitlines()) == 12
 
 
