@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from hour_llava.train.estimate import Plan
 
 RUNS = Path("runs")
+NANO = (
+    "nano, the built-in model, has a command of its own: python -m hour_llava.recipes.nano --out "
+    "runs/nano (in the repository: make nano)"
+)
 _NO_MEMORY = "can't allocate memory"
 
 
@@ -155,6 +159,8 @@ def read_train(arguments: Sequence[str], *, program: str) -> Callable[[], int | 
         raise SystemExit(0)
     if name.startswith("-"):
         raise UsageError(f"{program}: the recipe stands first: {program} RECIPE {name} ...")
+    if name == "nano":
+        raise UsageError(f"{program}: {NANO}")
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"recipes are {', '.join(RECIPES)}"
@@ -205,7 +211,7 @@ def recipes_help(program: str) -> str:
             f"usage: {program} RECIPE [SETTINGS]     ({program} RECIPE --help lists the settings)",
             "",
             *(f"  {name:<{width}}  {recipe.summary}" for name, recipe in RECIPES.items()),
-            "  (nano, the built-in model, has a recipe of its own: make nano)",
+            f"  {NANO}",
             "",
             f"example: {program} debug_stage1 --out runs/try",
             f"example: {program} hour_llava_3b_stage3 --dry-run --plan-for h200x8",

@@ -29,6 +29,7 @@ def run(
 def test_help_lists_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     listed = run(capsys, "--help")
     assert all(f"\n  {name} " in listed for name in RECIPES)
+    assert "  nano, the built-in model, has a command of its own: " in listed
     assert cli.main(["train"]) == 2
     assert capsys.readouterr().err == listed
 
@@ -56,6 +57,7 @@ def test_a_recipe_s_help_shows_every_setting_with_its_value(
     ("words", "says"),
     [
         (["debug_stage4"], "did you mean debug_stage3?"),
+        (["nano"], "nano, the built-in model, has a command of its own: python -m hour_llava."),
         (["xyzzy"], "recipes are hour_llava_3b_stage1, "),
         (["--out", "x"], "the recipe stands first"),
         (["debug_stage1", "--optim.lr-memag", "3"], "did you mean --optim.lr-memaug?"),
