@@ -67,14 +67,18 @@ def checkpoint_folder(root: Path, step: int) -> Path:
 
 def list_checkpoints(root: Path) -> list[Path]:
     """Find the whole checkpoints of a run, oldest first."""
-    if not root.is_dir():
-        return []
-    return sorted(p for p in root.iterdir() if _NAME.fullmatch(p.name) and (p / FACTS).is_file())
+    return [folder for folder in _named(root) if (folder / FACTS).is_file()]
 
 
 def last_checkpoint(root: Path) -> Path | None:
     """Find the newest whole checkpoint of a run."""
     return next(reversed(list_checkpoints(root)), None)
+
+
+def passed_over(root: Path) -> list[Path]:
+    """Find what is called a checkpoint, is newer than the last whole one, and is none."""
+    last = last_checkpoint(root)
+    return [folder for folder in _named(root) if last is None or folder.name > last.name]
 
 
 def read_facts(folder: Path) -> CheckpointFacts:
@@ -199,6 +203,13 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 def random_file(folder: Path) -> Path:
     """Name the file of this rank's random numbers."""
     return folder / f"random-{rank()}.pt"
+
+
+def _named(root: Path) -> list[Path]:
+    """List what is called a checkpoint, oldest first."""
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if _NAME.fullmatch(path.name))
 
 
 def _together(act: Callable[[], object], root: Path, step: int) -> None:

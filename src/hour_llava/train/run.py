@@ -14,6 +14,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +31,13 @@ from hour_llava.data.features import tower_digest
 from hour_llava.data.manifest import read_manifest
 from hour_llava.data.mixture import Mixture, Stream
 from hour_llava.errors import CheckpointError, ConfigError
-from hour_llava.train.checkpoint import last_checkpoint, list_checkpoints, read_facts
+from hour_llava.train.checkpoint import (
+    FACTS,
+    last_checkpoint,
+    list_checkpoints,
+    passed_over,
+    read_facts,
+)
 from hour_llava.train.config import DataConfig, TrainConfig, differences
 from hour_llava.train.distributed import (
     choose_sharding,
@@ -79,6 +86,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         checkpoint = checkpoint_to_resume(config, out, resume=resume)
         rows = rows_of(config.data.manifest)
         _require_same_rows(checkpoint, rows)
+        _say_what_is_passed_over(out / CHECKPOINTS, checkpoint)
         device = _device(config.hardware.device)
         _join_processes(device)
         try:
@@ -315,6 +323,18 @@ def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Pat
             "the same recipe and settings, or name another --out"
         )
     return last
+
+
+def _say_what_is_passed_over(root: Path, checkpoint: Path | None) -> None:
+    """Say on the first rank that newer checkpoints are not whole."""
+    over = passed_over(root)
+    if over and rank() == 0:
+        then = "begins anew" if checkpoint is None else f"goes on from {checkpoint.name}"
+        print(
+            f"hour-llava: passed over: {over[-1]} has no {FACTS}; the run {then}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _device(wanted: str | None) -> str:

@@ -59,3 +59,19 @@ def test_a_run_goes_on_with_its_own_rows_alone(tmp_path: Path) -> None:
     manifest.write_bytes(b"".join(reversed(manifest.read_bytes().splitlines(keepends=True))))
     with pytest.raises(CheckpointError, match=r"other rows \(manifest 1: [\d,]+ bytes, \w+, now"):
         run.train(config, tmp_path, resume=True)
+
+
+def test_a_newer_checkpoint_that_is_not_whole_is_passed_over_with_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = prepared(tmp_path)
+    config = replace(config, checkpoints=replace(config.checkpoints, every_steps=1))
+    run.train(config, tmp_path)
+    first, second = (tmp_path / "checkpoints" / f"step-0000000{step}" for step in (1, 2))
+    for folder, then in ((second, "goes on from step-00000001"), (first, "begins anew")):
+        (second / "checkpoint.json").unlink()
+        (folder / "checkpoint.json").unlink(missing_ok=True)
+        capsys.readouterr()
+        run.train(config, tmp_path, resume=True)
+        said = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
+        assert said == [f"hour-llava: passed over: {second} has no checkpoint.json; the run {then}"]

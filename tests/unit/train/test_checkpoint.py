@@ -16,6 +16,7 @@ from hour_llava.train.checkpoint import (
     CheckpointFacts,
     last_checkpoint,
     list_checkpoints,
+    passed_over,
     random_state,
     read_facts,
     restore_random_state,
@@ -82,6 +83,7 @@ def test_what_a_kill_left_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "step-00000015").mkdir()  # no facts in it
     last = last_checkpoint(tmp_path)
     assert last is not None and last.name == "step-00000005"
+    assert passed_over(tmp_path) == [tmp_path / "step-00000015"]
     assert last_checkpoint(tmp_path / "missing") is None
 
 
