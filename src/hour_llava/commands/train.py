@@ -221,9 +221,14 @@ def recipes_help(program: str) -> str:
 
 def _print_plan(recipe: Recipe, config: TrainConfig, plan_for: str | None, *, as_json: bool) -> int:
     from hour_llava.train.estimate import plan_lines
+    from hour_llava.train.own_features import require_own_features
+    from hour_llava.train.start import is_known_by_name
 
     with tempfile.TemporaryDirectory() as folder:  # for a recipe that makes its own data
-        plan = _plan(recipe.prepared(config, Path(folder)), plan_for)
+        prepared = recipe.prepared(config, Path(folder))
+        plan = _plan(prepared, plan_for)
+        if not is_known_by_name(prepared.model):  # else its tower is not here to be compared
+            require_own_features(prepared)
     plan = replace(plan, config=config)
     if as_json:
         print(json_format.dumps(plan.as_dict(), indent=2))

@@ -108,7 +108,8 @@ class FeaturesFile:
         if self.shape[1:] != (tokens_per_frame, feature_size):
             raise DataError(
                 f"{self.path}: features of {self.shape[1]} tokens x {self.shape[2]} a frame, the "
-                f"model reads {tokens_per_frame} x {feature_size}: extract them with its own tower"
+                f"model reads {tokens_per_frame} x {feature_size}: extract them anew with "
+                "`hour-llava extract --model`"
             )
         if tower is not None and self.header.tower_digest != tower:
             raise DataError(
@@ -233,7 +234,12 @@ def tower_digest(model: Any) -> str:
     Args:
         model: `HourLlavaForConditionalGeneration`.
     """
-    config, vision = model.config, model.config.vision_config
+    return tower_digest_of(model.config, model.model.vision_tower.state_dict())
+
+
+def tower_digest_of(config: Any, weights: Mapping[str, Tensor]) -> str:
+    """Name a tower by a model's configuration and the tower's weights; see `tower_digest`."""
+    vision = config.vision_config
     settings = {
         "version": _DIGEST_VERSION,
         "pool_size": config.pool_size,
@@ -241,7 +247,7 @@ def tower_digest(model: Any) -> str:
         **{name: getattr(vision, name) for name in _TOWER_SETTINGS},
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name, weight in sorted(model.model.vision_tower.state_dict().items()):
+    for name, weight in sorted(weights.items()):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
         stored = weight.detach().bfloat16().contiguous().cpu()
         digest.update(stored.view(-1).view(torch.uint8).numpy())

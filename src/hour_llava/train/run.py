@@ -51,6 +51,7 @@ from hour_llava.train.distributed import (
 from hour_llava.train.export import export
 from hour_llava.train.initialise import initialise
 from hour_llava.train.material import Material, manifest_material
+from hour_llava.train.own_features import require_own_features
 from hour_llava.train.parts import freeze
 from hour_llava.train.shared_state import full_state_dict
 from hour_llava.train.signals import EXIT_CODES
@@ -87,6 +88,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         rows = rows_of(config.data.manifest)
         _require_same_rows(checkpoint, rows)
         _say_what_is_passed_over(out / CHECKPOINTS, checkpoint)
+        require_own_features(config)
         device = _device(config.hardware.device)
         _join_processes(device)
         try:

@@ -120,9 +120,8 @@ def start_config(model: ModelConfig) -> HourLlavaConfig:
     Raises:
         ModelNotFoundError, CheckpointError: as `read_start`.
     """
-    is_in_halves = model.language_model is not None or model.vision_tower is not None
-    known = None if is_in_halves else _PUBLISHED.get(model.start)
-    if known is not None and not Path(model.start).is_dir():
+    if is_known_by_name(model):
+        known = _PUBLISHED[model.start]
         text = Qwen2Config(
             **_QWEN_COMMON, **known, rope_parameters={"rope_type": "default", "rope_theta": 1e6}
         )
@@ -132,6 +131,12 @@ def start_config(model: ModelConfig) -> HourLlavaConfig:
     config.spatial_forgetting = model.spatial_forgetting
     config.temporal_forgetting = model.temporal_forgetting
     return config
+
+
+def is_known_by_name(model: ModelConfig) -> bool:
+    """Say whether `start_config` needs no file: a published start that is no folder here."""
+    is_in_halves = model.language_model is not None or model.vision_tower is not None
+    return not is_in_halves and model.start in _PUBLISHED and not Path(model.start).is_dir()
 
 
 _QWEN_COMMON: Mapping[str, Any] = {"max_position_embeddings": 32_768, "rms_norm_eps": 1e-6}

@@ -181,6 +181,31 @@ def test_what_cannot_be_is_refused_with_one_line_before_training(
     assert not (tmp_path / "out" / "log.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("other tower.st", ": made by the tower of another tower, the model's is {tower}: extract"),
+        ("other shape.st", ": features of 8 tokens x 32 a frame, the model reads 4 x 32: extract"),
+    ],
+)
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_foreign_features_are_refused_at_the_start_though_broken_samples_are_allowed(
+    name: str,
+    words: str,
+    flags: tuple[object, ...],
+    start: Start,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = [start.good(), start.features("none.st"), start.features("cut.st")]
+    rows: list[Row | str] = [*before, start.features(name), start.features("good.st")]
+    flags = ("--data.broken-allowed", 9, *flags)
+    assert start.train(rows, tmp_path / "out", *flags, stage=3) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{name}{words.format(tower=start.tower)}" in said
+    assert not (tmp_path / "out" / "log.jsonl").exists()
+
+
 def test_an_output_folder_that_cannot_be_is_refused_by_name(
     start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hour_llava.data.features import tower_digest
 from hour_llava.errors import CheckpointError, ConfigError, ModelNotFoundError
 from hour_llava.model.checkpoints import convert, load_pretrained
 from hour_llava.train.config import ModelConfig
 from hour_llava.train.initialise import initialise
+from hour_llava.train.own_features import start_tower_digest
 from hour_llava.train.start import read_start, start_config
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "checkpoint_A"
@@ -62,6 +64,7 @@ def test_llava_onevision_keeps_its_tower_projector_and_language_model(
             metadata={"format": "pt"},
         )
     model, processor = initialise(ModelConfig(start=str(folder)), seed=0)
+    assert start_tower_digest(read_start(ModelConfig(start=str(folder)))) == tower_digest(model)
     check_same_model(model, theirs)
     assert model.config.tie_word_embeddings is tied
     assert processor.tile_size == 28
@@ -85,6 +88,7 @@ def test_qwen_and_siglip_are_joined_by_a_new_projector(
     assert torch.equal(model(input_ids=IDS).logits, language(input_ids=IDS).logits)
     assert model(**ask(processor)).logits.isfinite().all()
     start = read_start(config)
+    assert start_tower_digest(start) == tower_digest(model)
     assert all(name.startswith(("model.memaug.", "model.memory_maker.")) for name in start.new)
     assert any("head." in name for name in start.unused)
     assert any("layers.2." in name for name in start.unused)
