@@ -44,6 +44,7 @@ CELLS: tuple[str, ...] = ("top left", "top right", "bottom left", "bottom right"
 ACTIONS: tuple[str, ...] = ("grows", "shrinks", "spins", "moves right", "moves left", "blinks")
 VERBS: tuple[str, ...] = ("pushes", "chases", "turns", "feeds", "squeezes")
 PATIENTS: tuple[str, ...] = ("is pushed", "is chased", "is turned", "is fed", "is squeezed")
+ACTS: tuple[str, ...] = (*ACTIONS, *VERBS, *PATIENTS)
 PATTERNS: tuple[str, ...] = ("striped", "dotted")
 NEEDLES: tuple[str, ...] = ("flash", "actor", "ringed", "digit")
 STORY: tuple[str, ...] = ("agent", "patient", "visitor", "performer")
@@ -561,12 +562,13 @@ def attributes_per_second(
     Returns: arrays (F, 4 cells), int64, -1 where there is nothing (or nothing of the kind):
         scene, shape, colour, digit: indices into SCENES, SHAPES, COLOURS, DIGITS;
         size: 0 small, 1 medium, 2 large; orientation: quarter turns; offset: 0 left, 1 middle,
-        2 right; ringed: 0 or 1; pattern: 0 plain, 1 striped, 2 dotted.
+        2 right; ringed: 0 or 1; pattern: 0 plain, 1 striped, 2 dotted; act: index into ACTS
+        (of an interaction, from when one does something to the other).
     """
     wanted = np.arange(timeline.duration_seconds) if seconds is None else np.asarray(seconds)
     shape = (len(wanted), len(CELLS))
     names = ("scene", "shape", "colour", "digit", "size", "orientation", "offset", "ringed")
-    names += ("pattern",)
+    names += ("pattern", "act")
     labels = {name: np.full(shape, -1, dtype=np.int64) for name in names}
     for row, second in enumerate(int(s) for s in wanted):
         labels["scene"][row] = SCENES.index(timeline.scene_at(second).name)
@@ -577,9 +579,10 @@ def attributes_per_second(
 
 
 def _labels_of(appearance: Appearance, second: int) -> dict[str, int]:
+    act = _act_of(appearance, second)
     pose = pose_at(appearance, second)
     if pose is None:
-        return {}
+        return act
     if appearance.digit is not None:
         return {"digit": DIGITS.index(appearance.digit)}
     assert appearance.shape is not None and appearance.colour is not None
@@ -592,4 +595,12 @@ def _labels_of(appearance: Appearance, second: int) -> dict[str, int]:
         "offset": _third(pose.offset, -0.4, 0.4),
         "ringed": int(appearance.ringed),
         "pattern": PATTERNS.index(appearance.pattern) + 1 if appearance.pattern else 0,
+        **act,
     }
+
+
+def _act_of(appearance: Appearance, second: int) -> dict[str, int]:
+    is_coming = second - appearance.start_seconds < CONTACT_SECONDS
+    if appearance.action is None or (is_coming and appearance.action not in ACTIONS):
+        return {}
+    return {"act": ACTS.index(appearance.action)}

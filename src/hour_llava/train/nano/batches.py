@@ -20,14 +20,15 @@ from transformers import PreTrainedTokenizerBase
 
 from hour_llava.memory.forgetting import count_kept_tokens
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
+from hour_llava.train.nano.naming import Names, Naming
 from hour_llava.train.nano.splice import VideoSample
 from hour_llava.train.nano.tower import multi_hot
 from hour_llava.world.families import OPEN_FAMILIES
 from hour_llava.world.questions import ANSWERS, Question, ask
-from hour_llava.world.timeline import ACTIONS, PATIENTS, PATTERNS, SCENES, SHAPES, VERBS
+from hour_llava.world.timeline import ACTIONS, ACTS, PATTERNS, SCENES, SHAPES
 
 IGNORED = -100
-CONTENT = (*SHAPES, *SCENES, *ACTIONS, *VERBS, *PATIENTS, *PATTERNS)
+CONTENT = (*SHAPES, *SCENES, *ACTS, *PATTERNS)
 """What a question is about; no other word of it is needed, with some luck."""
 
 FIRST_ITEMS = (*SHAPES, *SCENES, *ACTIONS)
@@ -42,8 +43,7 @@ class Batch:
         inputs: of the model's forward.
         labels_BL: answer words, `IGNORED` elsewhere.
         answers_B: number of the answer (of a list: of its first item) among all answers.
-        spans_VQF: int8, the number (from 1 on) of the span of evidence that a frame is in, else 0.
-        rows_VQ: MemAug's query rows of each question, visual ones included.
+        naming: what MemAug's query rows are told of the evidence.
         attributes_VFPA: bits of what stands, and of what stood in the seconds before, in each cell
             (None without the truth).
         families: of each row.
@@ -52,8 +52,7 @@ class Batch:
     inputs: dict[str, Any]
     labels_BL: Tensor
     answers_B: Tensor
-    spans_VQF: Tensor
-    rows_VQ: list[list[int]]
+    naming: Naming
     attributes_VFPA: Tensor | None
     families: list[str]
 
@@ -62,8 +61,7 @@ class Batch:
         return self.inputs | {
             "labels": self.labels_BL,
             "answers": self.answers_B,
-            "spans": self.spans_VQF,
-            "rows": self.rows_VQ,
+            "naming": self.naming,
             "attributes": self.attributes_VFPA,
             "families": self.families,
         }
@@ -92,6 +90,7 @@ class Composer:
         )
         self.start_id = tokenizer.convert_tokens_to_ids("<|im_start|>")
         kept = tokenizer(list(CONTENT), add_special_tokens=False).input_ids
+        self.names = Names(tokenizer)
         self.content_ids = {token for ids in kept for token in ids}
 
     def compose(
@@ -130,8 +129,13 @@ class Composer:
             | {"video_features": list(features_VFPD), "memory_index": torch.tensor(videos)},
             labels_BL=labels_BL,
             answers_B=torch.tensor([self.answers.index(_class_of(q)) for q in flat]),
-            spans_VQF=_spans(questions_VQ, num_frames),
-            rows_VQ=[list(part) for part in _split(rows, counts)],
+            naming=self.names.tell(
+                _split(asked, counts),
+                _split(rows, counts),
+                _spans(questions_VQ, num_frames),
+                classes_VFPA,
+                first_word=num_visual,
+            ),
             attributes_VFPA=None
             if classes_VFPA is None
             else attributes_of_tubes(classes_VFPA, self.config.tube_size),
@@ -256,6 +260,6 @@ def _spans(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Tenso
     return spans
 
 
-def _split(values: list[int], counts: Sequence[int]) -> list[list[int]]:
+def _split(values: list[Any], counts: Sequence[int]) -> list[list[Any]]:
     starts = [sum(counts[:number]) for number in range(len(counts))]
     return [values[start : start + count] for start, count in zip(starts, counts, strict=True)]

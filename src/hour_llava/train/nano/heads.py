@@ -82,20 +82,20 @@ class EvidenceObserver:
     """Collects `evidence_loss` from every cross-attention of one forward.
 
     Args:
-        spans_QF: for each memory, (questions, frames) numbers of spans, questions in row order.
-        rows: for each memory, how many query rows each of its questions has.
+        spans_QF: for each memory, (questions, frames) numbers of spans.
+        span_of_row: for each memory, which of its spans each of its query rows is told.
         num_heads: how many heads are told where to look.
     """
 
     def __init__(
         self,
         spans_QF: Sequence[Tensor],
-        rows: Sequence[Sequence[int]],
+        span_of_row: Sequence[Sequence[int]],
         *,
         num_heads: int,
     ) -> None:
         self.spans_QF = spans_QF
-        self.rows = rows
+        self.span_of_row = span_of_row
         self.num_heads = num_heads
         self.losses: list[Tensor] = []
         self.spread_losses: list[Tensor] = []
@@ -104,19 +104,17 @@ class EvidenceObserver:
         self, layer: int, memories: tuple[int, ...], queries_VHnE: Tensor, keys_VKME: Tensor
     ) -> None:
         """Take one layer's reading of some memories of equal length."""
-        question_of_row = [
-            torch.repeat_interleave(torch.tensor(self.rows[memory])) for memory in memories
-        ]
         padded_Vn = torch.full((len(memories), queries_VHnE.shape[2]), -1)
-        for row, questions in zip(padded_Vn, question_of_row, strict=True):
-            row[: len(questions)] = questions
+        for row, memory in zip(padded_Vn, memories, strict=True):
+            told = torch.tensor(self.span_of_row[memory])
+            row[: len(told)] = told
         spans = nn.utils.rnn.pad_sequence(
             [self.spans_QF[memory] for memory in memories], batch_first=True
         )
         located, spread = evidence_loss(
             queries_VHnE, keys_VKME, spans, padded_Vn, num_heads=self.num_heads
         )
-        share = len(memories) / len(self.rows)
+        share = len(memories) / len(self.span_of_row)
         self.losses.append(located * share)
         self.spread_losses.append(spread * share)
 
@@ -142,17 +140,18 @@ class AnswerHead(nn.Module):
 
 
 class AttributeProbe(nn.Module):
-    """A linear multi-label reading of the memory tokens: what stands in which cell, when.
+    """A linear multi-label reading of tokens: what stands in which cell, when.
 
-    It plays the part of stage 1 of the paper: the projector learns what the tower saw.
+    Of memory tokens, it plays the part of stage 1 of the paper: the projector learns what the tower
+    saw. Of MemAug's rows that name something, it tells what they are to find out about it.
     """
 
     def __init__(self, hidden_size: int, num_attributes: int) -> None:
         super().__init__()
         self.linear = nn.Linear(hidden_size, num_attributes)
 
-    def forward(self, memory_TD: Tensor, attributes_TA: Tensor) -> Tensor:
+    def forward(self, tokens_TD: Tensor, attributes_TA: Tensor) -> Tensor:
         """Return the binary cross-entropy, summed over attributes and averaged over tokens."""
-        logits = self.linear(memory_TD)
+        logits = self.linear(tokens_TD)
         loss = F.binary_cross_entropy_with_logits(logits, attributes_TA.float(), reduction="none")
-        return loss.sum(-1).mean()
+        return loss.sum(-1).sum() / max(1, loss[..., 0].numel())

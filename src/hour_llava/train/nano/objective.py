@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.train.nano.batches import IGNORED
 from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver
-from hour_llava.train.nano.tower import ATTRIBUTE_SIZES
+from hour_llava.train.nano.naming import NUM_NAME_BITS, Naming, slot_means
+from hour_llava.train.nano.tower import MEMORY_SIZES
 
 LONG_ANSWER = 4
 """Words of an answer that count fully."""
@@ -33,7 +34,9 @@ class Heads(nn.Module):
     def __init__(self, hidden_size: int, num_answers: int, tube_size: int) -> None:
         super().__init__()
         self.answer = AnswerHead(hidden_size, num_answers)
-        self.probe = AttributeProbe(hidden_size, tube_size * sum(ATTRIBUTE_SIZES.values()))
+        self.probe = AttributeProbe(hidden_size, tube_size * sum(MEMORY_SIZES.values()))
+        self.names = AttributeProbe(hidden_size, NUM_NAME_BITS)
+        self.slots = AttributeProbe(hidden_size, NUM_NAME_BITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Weights:
     spread: float = 0.3
     answer: float = 1.0
     probe: float = 0.1
+    names: float = 0.1
+    slots: float = 0.1
     evidence_heads: int = 3
 
 
@@ -106,14 +111,19 @@ class NanoObjective(nn.Module):
         super().__init__()
         self.model, self.heads, self.weights = model, heads, weights
         self.tally = Tally()
+        self.first_block_ND = torch.zeros(0, model.config.text_config.hidden_size)
+        if model.config.memaug_num_layers:
+            model.model.memaug.layers[0].register_forward_hook(self._keep_first_block)
+
+    def _keep_first_block(self, module: nn.Module, inputs: Any, output_ND: Tensor) -> None:
+        self.first_block_ND = output_ND
 
     def forward(
         self,
         *,
         labels: Tensor,
         answers: Tensor,
-        spans: Tensor,
-        rows: list[list[int]],
+        naming: Naming,
         attributes: Tensor,
         families: list[str],
         **inputs: Any,
@@ -121,11 +131,13 @@ class NanoObjective(nn.Module):
         """Run one batch; see `batches.Batch.arguments`."""
         weights, observer = self.weights, None
         if weights.evidence:
-            observer = EvidenceObserver(list(spans), rows, num_heads=weights.evidence_heads)
+            observer = EvidenceObserver(
+                list(naming.spans_VQF), naming.span_of_row, num_heads=weights.evidence_heads
+            )
         output = self.model(**inputs, observer=observer, use_cache=False)
         words, is_right = word_loss(output.logits, labels)
         augmented_BSD = output.augmented_tokens.unflatten(0, (len(words), -1))
-        every = math.ceil(spans.shape[-1] / PROBED_FRAMES)
+        every = math.ceil(naming.spans_VQF.shape[-1] / PROBED_FRAMES)
         cells_VFPD = torch.stack([memory[::every, :-1] for memory in output.memory_tokens])
         losses = {
             "words": words.mean(),
@@ -134,8 +146,15 @@ class NanoObjective(nn.Module):
         }
         total = losses["words"] + weights.answer * losses["answer"]
         total = total + weights.probe * losses["probe"]
+        num_layers = self.model.config.memaug_num_layers
+        rows_N = naming.rows_N if num_layers else naming.rows_N[:0]
+        losses["names"] = self.heads.names(
+            self.first_block_ND[rows_N], naming.bits_NA[: len(rows_N)]
+        )
+        slots_ND = slot_means(augmented_BSD)[naming.questions_N, naming.slots_N]
+        losses["slots"] = self.heads.slots(slots_ND, naming.bits_NA)
+        total = total + weights.names * losses["names"] + weights.slots * losses["slots"]
         if observer is not None:
-            num_layers = self.model.config.memaug_num_layers
             losses |= {
                 "evidence": observer.loss(num_layers),
                 "spread": observer.spread_loss(num_layers),

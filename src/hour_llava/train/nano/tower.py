@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
-from hour_llava.world.timeline import CELLS, COLOURS, DIGITS, PATTERNS, SCENES, SHAPES
+from hour_llava.world.timeline import ACTS, CELLS, COLOURS, DIGITS, PATTERNS, SCENES, SHAPES
 
 ATTRIBUTE_SIZES: Mapping[str, int] = {
     "scene": len(SCENES),
@@ -33,6 +33,9 @@ ATTRIBUTE_SIZES: Mapping[str, int] = {
 }
 """Classes of each label; "cell" is where in the picture a token stands, "neighbour" the shape in
 the other cell of its row: who does something to whom is then told by one token."""
+
+MEMORY_SIZES: Mapping[str, int] = {**ATTRIBUTE_SIZES, "act": len(ACTS)}
+"""The same, and what is being done there: no single frame tells, the memory's tubes do."""
 
 OTHER_CELL_OF_ROW = (1, 0, 3, 2)
 ATTRIBUTE_WEIGHTS: Mapping[str, float] = {"shape": 3.0, "orientation": 0.3}
@@ -68,7 +71,7 @@ def attribute_classes(labels: Mapping[str, np.ndarray]) -> Tensor:
         "cell": np.broadcast_to(np.arange(len(CELLS)), shape.shape),
         "neighbour": shape[:, OTHER_CELL_OF_ROW],
     }
-    columns = [np.where(told[name] < 0, size, told[name]) for name, size in ATTRIBUTE_SIZES.items()]
+    columns = [np.where(told[name] < 0, size, told[name]) for name, size in MEMORY_SIZES.items()]
     return torch.from_numpy(np.stack(columns, axis=-1))
 
 
@@ -76,7 +79,7 @@ def multi_hot(classes_FPA: Tensor) -> Tensor:
     """Spread class numbers over one bit a class, none for "nothing": (F, P, sum of classes)."""
     columns = [
         F.one_hot(classes, size + 1)[..., :size]
-        for classes, size in zip(classes_FPA.unbind(-1), ATTRIBUTE_SIZES.values(), strict=True)
+        for classes, size in zip(classes_FPA.unbind(-1), MEMORY_SIZES.values(), strict=True)
     ]
     return torch.cat(columns, dim=-1).to(torch.uint8)
 
@@ -89,7 +92,7 @@ def has_unusual_pose(classes_FPA: Tensor) -> np.ndarray:
     """
     usual = {"size": 1, "orientation": 0, "offset": 1}
     unusual = torch.zeros(classes_FPA.shape[:2], dtype=torch.bool)
-    for column, (name, size) in zip(classes_FPA.unbind(-1), ATTRIBUTE_SIZES.items(), strict=True):
+    for column, (name, size) in zip(classes_FPA.unbind(-1), MEMORY_SIZES.items(), strict=True):
         if name in usual:
             unusual |= (column != usual[name]) & (column < size)
     return unusual.any(-1).numpy()
@@ -107,9 +110,8 @@ class AttributeHeads(nn.Module):
         """Return the weighted cross-entropy, and each label's accuracy where there is something."""
         loss = features_FPD.new_zeros(())
         accuracy = {}
-        for (name, linear), target in zip(
-            self.linears.items(), classes_FPA.unbind(-1), strict=True
-        ):
+        told = classes_FPA[..., : len(ATTRIBUTE_SIZES)]
+        for (name, linear), target in zip(self.linears.items(), told.unbind(-1), strict=True):
             logits = linear(features_FPD)
             weight = ATTRIBUTE_WEIGHTS.get(name, 1.0)
             loss = loss + weight * F.cross_entropy(logits.flatten(0, 1), target.flatten())

@@ -14,7 +14,7 @@ from hour_llava.train.nano.bank import (
     render_group,
 )
 from hour_llava.train.nano.drills import drill_timeline
-from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, has_unusual_pose
+from hour_llava.train.nano.tower import MEMORY_SIZES, has_unusual_pose
 from hour_llava.world.timeline import CELLS
 
 GROUP = ClipGroup(seconds=14, num_clips=2, first_seed=5)
@@ -56,7 +56,7 @@ def test_frames_and_classes_stay_in_step(tmp_path: Path) -> None:
         render_group(group, tmp_path, resize, is_degraded=False)
     frames, classes = frames_and_classes([GROUP, drills], tmp_path)
     assert len(frames) == len(classes) == 2 * 14 + 20
-    assert classes.shape[1:] == (len(CELLS), len(ATTRIBUTE_SIZES))
+    assert classes.shape[1:] == (len(CELLS), len(MEMORY_SIZES))
 
 
 def test_drills_crowd_the_picture_with_unusual_poses(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hour_llava.train.nano.loop import train_on_features
 from hour_llava.train.nano.objective import Heads, NanoObjective, Weights, word_loss
 from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.team import Team
-from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, attribute_classes, multi_hot
+from hour_llava.train.nano.tower import MEMORY_SIZES, attribute_classes, multi_hot
 from hour_llava.world.timeline import attributes_per_second, make_timeline
 
 ONE_HEAD = Weights(evidence_heads=1)
@@ -77,7 +77,7 @@ def test_evidence_marks_the_seconds_of_each_question(model, tokenizer, clips) ->
     questions, batch = make_batch(Composer(model.config, tokenizer, FAMILIES), clips)
     for video, own in enumerate(questions):
         for number, question in enumerate(own):
-            spans = batch.spans_VQF[video, number]
+            spans = batch.naming.spans_VQF[video, number]
             for count, span in enumerate(question.evidence, start=1):
                 assert count in spans[int(span.start_seconds) : int(span.end_seconds)]
             assert (spans > 0).any() == bool(question.evidence)
@@ -96,9 +96,9 @@ def test_attribute_bits_say_what_stands_where() -> None:
     clip = make_timeline(20, 3)
     labels = attributes_per_second(clip)
     bits = multi_hot(attribute_classes(labels))
-    assert bits.shape == (20, 4, sum(ATTRIBUTE_SIZES.values()))
-    first_shape = ATTRIBUTE_SIZES["scene"]
-    shapes = bits[..., first_shape : first_shape + ATTRIBUTE_SIZES["shape"]]
+    assert bits.shape == (20, 4, sum(MEMORY_SIZES.values()))
+    first_shape = MEMORY_SIZES["scene"]
+    shapes = bits[..., first_shape : first_shape + MEMORY_SIZES["shape"]]
     assert torch.equal(shapes.sum(-1) > 0, torch.from_numpy(labels["shape"] >= 0))
 
 
@@ -119,7 +119,15 @@ def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
     model.model.vision_tower.requires_grad_(False)
     _, batch = make_batch(composer, clips)
     scored = objective(**batch.arguments())
-    assert set(scored.losses) == {"words", "evidence", "spread", "answer", "probe"}
+    assert set(scored.losses) == {
+        "words",
+        "evidence",
+        "spread",
+        "answer",
+        "probe",
+        "names",
+        "slots",
+    }
     assert sum(objective.tally.asked.values()) == 6
     scored.loss.backward()
     trained = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]

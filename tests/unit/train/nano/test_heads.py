@@ -96,7 +96,8 @@ def test_the_observer_sees_every_layer_and_memories_of_unequal_length() -> None:
     ]
     evidence = [torch.zeros(2, frames, dtype=torch.bool) for frames in (6, 4)]
     evidence[0][0, 2] = evidence[1][1, 3] = True
-    observer = EvidenceObserver(evidence, [[5, 6], [7, 5]], num_heads=3)
+    told = [[0] * 5 + [1] * 6, [0] * 7 + [1] * 5]
+    observer = EvidenceObserver(evidence, told, num_heads=3)
     memaug(
         torch.randn(23, 32),
         lengths=[5, 6, 7, 5],

@@ -97,7 +97,7 @@ def test_a_baseline_of_few_frames_keeps_their_times_and_what_they_show(finished:
     (seen,) = batch.inputs["video_features"]
     assert np.array_equal(seen[:, 0, 0].numpy(), kept)
     assert np.array_equal(batch.inputs["video_seconds"][0].numpy(), kept)
-    assert batch.spans_VQF.shape[-1] == 32
+    assert batch.naming.spans_VQF.shape[-1] == 32
 
 
 def test_evidence_is_numbered_by_the_frames_that_are_left() -> None:

@@ -12,7 +12,7 @@ from hour_llava.train.nano.bank import ClipGroup, TokenGroup, training_timeline
 from hour_llava.train.nano.batches import draw_questions
 from hour_llava.train.nano.scraps import scrap_timeline
 from hour_llava.train.nano.splice import Scrapbook, VideoSample
-from hour_llava.train.nano.tower import ATTRIBUTE_SIZES, attribute_classes
+from hour_llava.train.nano.tower import MEMORY_SIZES, attribute_classes
 from hour_llava.world.story_facts import interactions_of, performances_of, visits_of
 from hour_llava.world.timeline import (
     ACTIONS,
@@ -23,7 +23,7 @@ from hour_llava.world.timeline import (
     is_held_out,
 )
 
-COLUMNS = list(ATTRIBUTE_SIZES)
+COLUMNS = list(MEMORY_SIZES)
 NEIGHBOUR = COLUMNS.index("neighbour")  # the last: of a spliced video's background nothing is told
 
 

@@ -1,0 +1,189 @@
+"""What the words of a question name, and where in the video that is: told in training only.
+
+"Is the star in the same corner as the moon?" is asked of two moments. Told only that the question
+as a whole must see both, no word knows which of them is its own, and nothing that compares two
+things was learned (docs/log.md). So the row of "star" is told to look at the star, and to know
+after MemAug's first block what a linear probe can tell of it: place, colour, action, time. The
+visual tokens are four slots, one for each of the first names, and are told the same: they are what
+the language model sees.
+
+Shape letters: V videos, Q questions a video, F frames, P cells, A attributes, N named rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hour_llava.train.nano.tower import ACTS, MEMORY_SIZES, multi_hot
+from hour_llava.world.timeline import SCENES, SHAPES
+
+NUM_SLOTS = 4
+"""Names of a question that have visual tokens of their own."""
+TIME_BINS = 16
+NUM_NAME_BITS = sum(MEMORY_SIZES.values()) + TIME_BINS
+
+_COLUMNS = list(MEMORY_SIZES)
+_NAMES = {"shape": SHAPES, "scene": SCENES, "act": ACTS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """Which rows of MemAug name what.
+
+    Args:
+        spans_VQF: the questions' spans of evidence, then one more a name of a question of several
+            spans: where that is.
+        span_of_row: for each video, which of its spans each of MemAug's rows is told.
+        rows_N: packed rows that name something seen.
+        questions_N: the question of each, counted over all videos.
+        slots_N: which name of its question each is, the first four.
+        bits_NA: what is to be known of it.
+    """
+
+    spans_VQF: Tensor
+    span_of_row: list[list[int]]
+    rows_N: Tensor
+    questions_N: Tensor
+    slots_N: Tensor
+    bits_NA: Tensor
+
+
+class Names:
+    """Finds shapes, scenes and actions in questions.
+
+    Args:
+        tokenizer: of words.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.named: dict[tuple[int, ...], tuple[int, int]] = {}
+        for column, names in _NAMES.items():
+            for number, name in enumerate(names):
+                ids = tuple(tokenizer(name, add_special_tokens=False).input_ids)
+                self.named[ids] = (_COLUMNS.index(column), number)
+        self.longest = max(map(len, self.named))
+
+    def find(self, ids: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Yield the place of each name's last word, its column among the labels and its class."""
+        for first in range(len(ids)):
+            for last in range(first, min(first + self.longest, len(ids))):
+                found = self.named.get(tuple(ids[first : last + 1]))
+                if found is not None:
+                    yield last, *found
+
+    def tell(
+        self,
+        asked_VQ: Sequence[Sequence[Sequence[int]]],
+        rows_VQ: Sequence[Sequence[int]],
+        spans_VQF: Tensor,
+        classes_VFPA: Tensor | None,
+        *,
+        first_word: int,
+    ) -> Naming:
+        """Lay out what each row is told.
+
+        Args:
+            asked_VQ: words of the questions.
+            rows_VQ: MemAug's rows of each question: visual ones, then its words.
+            spans_VQF: int8, the number (from 1 on) of the span of evidence that a frame is in.
+            classes_VFPA: what stands in each cell (None: nothing is told of names).
+            first_word: visual rows of a question.
+        """
+        told = _Told(spans_VQF, classes_VFPA, first_word)
+        for video, (questions, rows) in enumerate(zip(asked_VQ, rows_VQ, strict=True)):
+            for number, (ids, count) in enumerate(zip(questions, rows, strict=True)):
+                names = () if classes_VFPA is None else self.find(ids)
+                told.add_question(video, number, count, names)
+        return told.naming()
+
+
+class _Told:
+    """What was told of the questions so far, in their order."""
+
+    def __init__(self, spans_VQF: Tensor, classes_VFPA: Tensor | None, first_word: int) -> None:
+        self.spans_VQF, self.classes_VFPA, self.first_word = spans_VQF, classes_VFPA, first_word
+        self.span_of_row: list[list[int]] = [[] for _ in spans_VQF]
+        self.own_spans: list[list[Tensor]] = [[] for _ in spans_VQF]
+        self.slot_of_visual = [row * NUM_SLOTS // first_word for row in range(first_word)]
+        self.rows: list[tuple[int, int, int]] = []
+        self.bits: list[Tensor] = []
+        self.num_questions, self.num_rows = 0, 0
+
+    def add_question(
+        self, video: int, number: int, count: int, names: Iterable[tuple[int, int, int]]
+    ) -> None:
+        """Tell a question's rows its spans, and those that name something where that is."""
+        span_F, own = self.spans_VQF[video, number], [number] * count
+        slot = 0
+        for place, column, wanted in names:
+            assert self.classes_VFPA is not None
+            classes_FPA = self.classes_VFPA[video]
+            is_it_FP = _where(classes_FPA[..., column] == wanted, span_F)
+            if slot == NUM_SLOTS or not is_it_FP.any():
+                continue
+            row = self.first_word + place
+            self.rows.append((self.num_rows + row, self.num_questions, slot))
+            self.bits.append(_known(classes_FPA, is_it_FP))
+            if span_F.max() > 1:
+                own_span = self.spans_VQF.shape[1] + len(self.own_spans[video])
+                self.own_spans[video].append(is_it_FP.any(-1).to(span_F.dtype))
+                own[row] = own_span
+                for visual, its_slot in enumerate(self.slot_of_visual):
+                    if its_slot == slot:
+                        own[visual] = own_span
+            slot += 1
+        self.span_of_row[video] += own
+        self.num_questions += 1
+        self.num_rows += count
+
+    def naming(self) -> Naming:
+        """Give all of it."""
+        columns_N3 = torch.tensor(self.rows, dtype=torch.long).reshape(-1, 3)
+        rows_N, questions_N, slots_N = columns_N3.unbind(-1)
+        return Naming(
+            spans_VQF=_extended(self.spans_VQF, self.own_spans),
+            span_of_row=self.span_of_row,
+            rows_N=rows_N,
+            questions_N=questions_N,
+            slots_N=slots_N,
+            bits_NA=torch.stack(self.bits) if self.bits else torch.zeros(0, NUM_NAME_BITS),
+        )
+
+
+def slot_means(augmented_BSD: Tensor) -> Tensor:
+    """Average the visual tokens of each slot: (B, slots, D)."""
+    num_tokens = augmented_BSD.shape[1]
+    slots_S = torch.arange(num_tokens) * NUM_SLOTS // num_tokens
+    shares_KS = torch.nn.functional.one_hot(slots_S, NUM_SLOTS).T.to(augmented_BSD.dtype)
+    shares_KS = shares_KS / shares_KS.sum(-1, keepdim=True).clamp(min=1)
+    return shares_KS @ augmented_BSD
+
+
+def _where(is_named_FP: Tensor, span_F: Tensor) -> Tensor:
+    """Say where the thing meant is: in the evidence; what is only compared, anywhere."""
+    in_evidence_FP = is_named_FP & (span_F > 0)[:, None]
+    return is_named_FP if span_F.max() > 1 and not in_evidence_FP.any() else in_evidence_FP
+
+
+def _known(classes_FPA: Tensor, is_it_FP: Tensor) -> Tensor:
+    """Give the bits (A,) of all that stands where something is, and of when it is there."""
+    bits_A = multi_hot(classes_FPA[is_it_FP].long()).amax(0)
+    frames = is_it_FP.any(-1).nonzero()[:, 0]
+    times = torch.zeros(TIME_BINS, dtype=bits_A.dtype)
+    times[frames * TIME_BINS // len(classes_FPA)] = 1
+    return torch.cat([bits_A, times])
+
+
+def _extended(spans_VQF: Tensor, more_VNF: Sequence[Sequence[Tensor]]) -> Tensor:
+    most = max(map(len, more_VNF))
+    num_videos, _, num_frames = spans_VQF.shape
+    extra = spans_VQF.new_zeros(num_videos, most, num_frames)
+    for video, spans in enumerate(more_VNF):
+        for number, span_F in enumerate(spans):
+            extra[video, number] = span_F
+    return torch.cat([spans_VQF, extra], dim=1)
