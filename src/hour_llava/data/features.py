@@ -250,5 +250,5 @@ def tower_digest_of(config: Any, weights: Mapping[str, Tensor]) -> str:
     for name, weight in sorted(weights.items()):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
         stored = weight.detach().bfloat16().contiguous().cpu()
-        digest.update(stored.view(-1).view(torch.uint8).numpy())
+        digest.update(stored.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
