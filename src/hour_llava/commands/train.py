@@ -80,19 +80,20 @@ def train(
 
 def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyway: bool) -> int:
     from hour_llava.commands.loading import keep_libraries_quiet
-    from hour_llava.train.run import checkpoint_to_resume
     from hour_llava.train.run import train as run_training
 
     keep_libraries_quiet()
-    _require_folder(out)
-    checkpoint_to_resume(config, out, resume=resume)  # refused now, not behind minutes of loading
     _require_data(config.data)
     _require_start(config.model.start)
-    with _naming_what_lacks(out):
-        config = recipe.prepared(config, out)
+
+    def prepare(given: TrainConfig) -> TrainConfig:
+        prepared = recipe.prepared(given, out)
         if not anyway:
-            _require_room(config)
-        model = run_training(config, out, resume=resume)
+            _require_room(prepared)
+        return prepared
+
+    with _naming_what_lacks(out):
+        model = run_training(config, out, resume=resume, prepare=prepare)
     if is_first_process():
         print(model)
         _say_what_is_next(config, Path(model))
@@ -119,16 +120,6 @@ def _naming_what_lacks(out: Path) -> Iterator[None]:
             "out of memory: lower --batch.micro-batch-size (the result stays the same), turn "
             "--hardware.gradient-checkpointing on, or take more GPUs; --dry-run says what it "
             f"takes ({' '.join(str(error).split())[:200]})"
-        ) from error
-
-
-def _require_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(
-            f"--out {out} cannot be made a folder ({reason}); name another"
         ) from error
 
 

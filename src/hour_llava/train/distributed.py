@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,8 +30,9 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from hour_llava.errors import ConfigError
+from hour_llava.errors import ConfigError, HourLlavaError
 
+T = TypeVar("T")
 Sharding = Literal["none", "ddp", "fsdp2"]
 Precision = Literal["bf16", "fp32"]
 
@@ -218,6 +219,20 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def first_alone(act: Callable[[], T]) -> T:
+    """Act on the first process, then on the others; where the first fails, all fail alike."""
+    fault, result = None, None
+    if rank() == 0:
+        try:
+            result = act()
+        except (HourLlavaError, OSError) as error:
+            fault = error
+    fault = gathered(fault)[0]
+    if fault is not None:
+        raise fault
+    return act() if result is None else result
 
 
 def wait_for_all() -> None:

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from filelock import FileLock, Timeout
 
 from hour_llava.data.cache import NodeCache
 from hour_llava.data.collate import Collator, TrainingData
@@ -42,6 +38,7 @@ from hour_llava.train.config import DataConfig, TrainConfig, differences
 from hour_llava.train.distributed import (
     choose_sharding,
     finish,
+    first_alone,
     gathered,
     is_sharded,
     num_processes,
@@ -53,6 +50,7 @@ from hour_llava.train.initialise import initialise
 from hour_llava.train.material import Material, manifest_material
 from hour_llava.train.own_features import require_own_features
 from hour_llava.train.parts import freeze
+from hour_llava.train.run_folder import CONFIG, own_folder
 from hour_llava.train.shared_state import full_state_dict
 from hour_llava.train.signals import EXIT_CODES
 from hour_llava.train.trainer import HourLlavaTrainer
@@ -60,18 +58,25 @@ from hour_llava.train.watching import Measurement, callbacks
 from hour_llava.train.watching.exam import WorldExam
 from hour_llava.train.watching.validation import ValidationLoss
 
-CONFIG, CHECKPOINTS, MODEL = "config.json", "checkpoints", "model"
-_SECONDS_TO_LEAVE = 10  # data workers of a killed run live on for some
+CHECKPOINTS, MODEL = "checkpoints", "model"
 _VERSIONS = ("hour-llava", "torch", "transformers", "accelerate", "peft")
 
 
-def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    prepare: Callable[[TrainConfig], TrainConfig] = lambda config: config,
+) -> Path:
     """Train a model; every rank must call it.
 
     Args:
         config: Its settings; `model.start` and `data.manifest` are files and folders.
-        out: The run's folder.
+        out: The run's folder; a start that fails leaves it as it was found.
         resume: Go on from the newest checkpoint in `out`, or begin where there is none.
+        prepare: Makes in `out` what the settings lack, and names it in them; the first rank does,
+            then the others find it there.
 
     Returns:
         The folder of the trained model.
@@ -83,15 +88,17 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False) -> Path:
         DataError, ModelNotFoundError, ResourceError, TrainingError: See `HourLlavaTrainer.train`.
         SystemExit: A signal ended the run, after a checkpoint was saved: 130 or 143.
     """
-    with _alone_in(out):
-        checkpoint = checkpoint_to_resume(config, out, resume=resume)
-        rows = rows_of(config.data.manifest)
-        _require_same_rows(checkpoint, rows)
-        _say_what_is_passed_over(out / CHECKPOINTS, checkpoint)
-        require_own_features(config)
-        device = _device(config.hardware.device)
+    device = _device(config.hardware.device)
+    with own_folder(out):
         _join_processes(device)
         try:
+            checkpoint = checkpoint_to_resume(config, out, resume=resume)
+            given = config
+            config = first_alone(lambda: prepare(given))
+            rows = rows_of(config.data.manifest)
+            _require_same_rows(checkpoint, rows)
+            _say_what_is_passed_over(out / CHECKPOINTS, checkpoint)
+            require_own_features(config)
             return _train(config, out, checkpoint, device, rows)
         finally:
             finish()
@@ -272,32 +279,6 @@ def _require_same_rows(checkpoint: Path | None, rows: Mapping[str, str]) -> None
                 f"{checkpoint} was trained on other rows ({name}: {was}, now {rows.get(name)}): "
                 "resume with the same manifests, or name another --out"
             )
-
-
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; what a killed run held is free again.
-
-    Raises:
-        ConfigError: Another run is at work there; its machine and process are named.
-    """
-    if rank() > 0:
-        yield
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(out / ".lock"), out / ".lock.holder"
-    try:
-        lock.acquire(timeout=_SECONDS_TO_LEAVE)
-    except Timeout as error:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "not known"
-        raise ConfigError(
-            f"another run is at work in {out} ({who}): wait for it, end it, or name another --out"
-        ) from error
-    try:
-        holder.write_text(f"{socket.gethostname()}, process {os.getpid()}", encoding="utf-8")
-        yield
-    finally:
-        lock.release()
 
 
 def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Path | None:

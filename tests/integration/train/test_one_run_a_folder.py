@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from hour_llava.cli import main
 from hour_llava.errors import CheckpointError, ConfigError
 from hour_llava.recipes import RECIPES
-from hour_llava.train import run
+from hour_llava.train import run, run_folder
 from hour_llava.train.config import TrainConfig
 
 HOLDER = """
 import sys
 from pathlib import Path
-from hour_llava.train.run import _alone_in
-with _alone_in(Path(sys.argv[1])):
+from hour_llava.train.run_folder import own_folder
+with own_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -37,7 +38,7 @@ def prepared(out: Path) -> TrainConfig:
 def test_a_second_run_is_refused_while_one_is_at_work_and_not_after_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_SECONDS_TO_LEAVE", 0.2)
+    monkeypatch.setattr(run_folder, "_SECONDS_TO_LEAVE", 0.2)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -75,3 +76,47 @@ def test_a_newer_checkpoint_that_is_not_whole_is_passed_over_with_a_word(
         run.train(config, tmp_path, resume=True)
         said = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
         assert said == [f"hour-llava: passed over: {second} has no checkpoint.json; the run {then}"]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--watch.reports", "tensorbord"],
+        ["--model.start", "scratch:other"],
+        ["--data.manifest", "texts.jsonl", "--data.weights", "1"],
+        ["--model.start", "."],
+    ],
+)
+def test_a_start_that_fails_leaves_its_folder_as_it_was_found(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("texts.jsonl").write_text("{}\n")
+    out = Path("runs/of today/try")
+    assert main(["train", "debug_stage1", "--out", str(out), *flags]) == 1
+    assert not Path("runs").exists()
+    out.mkdir(parents=True)
+    assert main(["train", "debug_stage1", "--out", str(out), *flags]) == 1
+    assert list(out.iterdir()) == []
+    (out / "config.json").write_text("mine")
+    (out / "notes").mkdir()
+    assert main(["train", "debug_stage1", "--out", str(out), *flags]) == 1
+    assert everything(out) == {"config.json": b"mine"} and (out / "notes").is_dir()
+
+
+def test_a_resumption_that_fails_leaves_the_run_as_it_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--out", str(tmp_path), "--batch.max-steps", "1", "--watch.reports"]
+    assert main(["train", "debug_stage1", *flags]) == 0
+    schedule = tmp_path / "checkpoints" / "step-00000001" / "scheduler.pt"
+    schedule.write_bytes(b"damaged")
+    before = everything(tmp_path)
+    assert main(["train", "debug_stage1", *flags, "--resume", "--data.workers", "1"]) == 1
+    assert "scheduler.pt is damaged" in capsys.readouterr().err
+    assert everything(tmp_path) == before
