@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from types import MappingProxyType
 
+from hour_llava.commands.ranks import LOST, is_lost, line_of_rank
 from hour_llava.commands.terminal import PROGRAM, say
 from hour_llava.commands.usage import UsageError, Verb, read_arguments
 from hour_llava.errors import HourLlavaError
@@ -139,13 +140,19 @@ def _run(arguments: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except KeyboardInterrupt:
-        say("interrupted")
+        _tell("interrupted")
         return EXIT_INTERRUPTED
     except Exception as error:
         if is_debug:
             raise
-        say(f"error: {describe_error(error)}")
+        _tell(f"error: {describe_error(error)}")
         return EXIT_ERROR
+
+
+def _tell(text: str) -> None:
+    line = line_of_rank(text)
+    if line is not None:
+        say(line)
 
 
 def describe_error(error: BaseException) -> str:
@@ -153,6 +160,8 @@ def describe_error(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, HourLlavaError):
         return text
+    if is_lost(error):
+        return LOST
     if _is_out_of_memory(error):
         return (
             f"out of memory ({text or 'the system gave no more'}); lower --max-memory, close other "
@@ -198,7 +207,7 @@ def _dispatch(arguments: list[str]) -> int:
             print(group_help(arguments[0]))
             return EXIT_DONE
     if found is None:
-        say(f"error: {_unknown_verb(arguments)}")
+        _tell(f"error: {_unknown_verb(arguments)}")
         return EXIT_USAGE
     verb, rest = found
     return _run_verb(verb, rest)
@@ -225,7 +234,9 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
     except SystemExit:  # --help was printed
         return EXIT_DONE
     except UsageError as error:
-        print(error, file=sys.stderr, flush=True)
+        line = line_of_rank(str(error))
+        if line is not None:
+            print(line, file=sys.stderr, flush=True)
         return EXIT_USAGE
     return int(call() or 0)
 
