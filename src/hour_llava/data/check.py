@@ -124,7 +124,10 @@ class ManifestCheck:
         try:
             sample = self.manifest[index]
         except DataError as error:
-            found.faults.append(Fault(kind="row", where=where, sample_id="", text=str(error)))
+            sample_id = self.manifest.id_of(index)
+            found.faults.append(
+                Fault(kind="row", where=where, sample_id=sample_id, text=str(error))
+            )
             return
         found.samples[_kind(sample)] += 1
         found.notices["repeated"] += sample.id in self._ids

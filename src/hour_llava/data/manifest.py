@@ -184,6 +184,15 @@ class Manifest(Sequence[Sample]):
         """Say where a sample stands: file and line."""
         return self._rows.where(index)
 
+    def id_of(self, index: int) -> str:
+        """Name a row that may be no sample; empty where it has no id, or cannot be read."""
+        try:
+            row = self._rows.row(index)
+        except DataError:
+            return ""
+        found = row.get("id") if isinstance(row, Mapping) else None
+        return "" if found is None else str(found)
+
     def groups(self) -> np.ndarray:
         """Number what each sample reads: equal numbers (n,) share a video; reads every row."""
         numbers: dict[str, int] = {}

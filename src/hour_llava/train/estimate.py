@@ -381,13 +381,13 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield ""
     yield (
         f"{'stream':<18}{'samples':>12}{'tokens':>10}{'visual':>9}{'memory':>10}{'learned':>9}"
-        f"{'TFLOP':>9}   means of a sample"
+        f"{'TFLOP':>10}   means of a sample"
     )
     for s in plan.streams:
         samples = "?" if s.num_samples is None else f"{s.num_samples:,}"
         yield (
             f"{s.name[:17]:<18}{samples:>12}{s.row_tokens:>10,.0f}{s.visual_tokens:>9,.0f}"
-            f"{s.memory_tokens:>10,.0f}{s.learned_tokens:>9,.0f}{s.useful_flops / 1e12:>9,.4g}"
+            f"{s.memory_tokens:>10,.0f}{s.learned_tokens:>9,.0f}{s.useful_flops / 1e12:>10,.4g}"
             f"   {s.note}".rstrip()
         )
     yield from (f"{s.name}: {s.unusable}" for s in plan.streams if s.unusable)

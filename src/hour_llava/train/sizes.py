@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from hour_llava.data.faults import conversation_faults
 from hour_llava.data.features import open_features
 from hour_llava.data.manifest import Manifest, Sample, read_manifest
 from hour_llava.errors import DataError, VideoError
@@ -251,7 +252,10 @@ def _looked_at(
     faults: dict[int, str] = {}
     for index in range(0, len(rows), step):
         try:
-            sizes[index] = _size_of(rows[index], probes, count)
+            sample = rows[index]
+            if wrong := conversation_faults(sample):
+                raise DataError(f"{rows.where(index)}: {wrong[0][1]}")
+            sizes[index] = _size_of(sample, probes, count)
         except (DataError, VideoError, OSError, KeyError) as error:
             faults[index] = str(error)
     return sizes, faults

@@ -21,3 +21,12 @@ def test_an_image_path_that_is_a_folder_is_called_one(tmp_path: Path) -> None:
         f"{tmp_path / 'none.png'} does not exist",
         f"{tmp_path / 'empty.png'} has 0 bytes",
     ]
+
+
+def test_a_row_that_is_no_sample_is_named_by_its_id_where_it_has_one(tmp_path: Path) -> None:
+    rows = ['{"id": "two", "video": ["a", "b"]}', '{"id": 3}', "{}", "[]", "{"]
+    (tmp_path / "m.jsonl").write_text("\n".join(rows))
+    found = ManifestCheck(read_manifest(tmp_path / "m.jsonl")).run()
+    assert [(fault.kind, fault.sample_id) for fault in found.faults] == [
+        *(("row", "two"), ("row", "3"), ("row", ""), ("row", ""), ("row", "")),
+    ]

@@ -149,13 +149,14 @@ def test_manifests_are_looked_at_by_their_rows(tmp_path: Path) -> None:
     turns = ({"from": "human", "value": "x" * 40}, {"from": "gpt", "value": "y" * 8})
     rows = [Sample(id=str(i), conversations=turns, images=("a.png",)) for i in range(5)]
     rows.append(Sample(id="lost", conversations=turns, images=("b.png",)))
+    rows.append(Sample(id="unanswered", conversations=turns[:1], images=("a.png",)))
     write_manifest(tmp_path / "m.jsonl", rows)
     (stream,) = manifest_streams(
         [tmp_path / "m.jsonl"], [0.5], root=None, features=None, fps=1.0, count_tokens=None
     )
-    assert (stream.name, stream.num_samples) == ("m", 3)
-    assert stream.note == "6 of 6 rows looked at"
-    assert stream.unusable.startswith("1 of 6 rows cannot be read or are too long, the first: ")
+    assert (stream.name, stream.num_samples) == ("m", 4)
+    assert stream.note == "7 of 7 rows looked at"
+    assert stream.unusable.startswith("2 of 7 rows cannot be read or are too long, the first: ")
     assert "b.png" in stream.unusable
     assert stream.largest.images_wh == ((64, 32),)
     assert stream.largest.answer_tokens == 2 + 5
