@@ -52,7 +52,7 @@ from hour_llava.train.nano.drills import drill_timeline
 from hour_llava.train.nano.foreign import foreign_frames
 from hour_llava.train.nano.lessons import LoopSettings, Stage
 from hour_llava.train.nano.loop import measure, train_on_features, train_tower
-from hour_llava.train.nano.objective import Heads
+from hour_llava.train.nano.objective import Heads, Weights
 from hour_llava.train.nano.scraps import scrap_timeline
 from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.splice import Scrapbook
@@ -97,6 +97,9 @@ HARD_FAMILIES = (
 )  # fmt: skip
 """What is learned last: it is asked twice as often in long videos."""
 
+COMPARING_FAMILIES = ("relation", "same_colour", "colour_match", "same_action")
+"""What stood at chance after the first loop, in which nothing was told of pairs."""
+
 
 def _default_loops() -> tuple[LoopSettings, ...]:
     short = LoopSettings(
@@ -105,6 +108,7 @@ def _default_loops() -> tuple[LoopSettings, ...]:
             Stage(num_steps=900, seconds=(30, 150)),
         ),
         is_clock_held=True,
+        weights=Weights(pairs=0.0),
     )
     long = LoopSettings(
         stages=(
@@ -114,7 +118,7 @@ def _default_loops() -> tuple[LoopSettings, ...]:
         ),
         learning_rate=2e-3,
         warm_up_steps=40,
-        families=(*FAMILIES, *HARD_FAMILIES),
+        families=(*FAMILIES, *HARD_FAMILIES, *3 * COMPARING_FAMILIES),
         save_every=100,
         seed=1,
     )

@@ -155,3 +155,25 @@ class AttributeProbe(nn.Module):
         logits = self.linear(tokens_TD)
         loss = F.binary_cross_entropy_with_logits(logits, attributes_TA.float(), reduction="none")
         return loss.sum(-1).sum() / max(1, loss[..., 0].numel())
+
+
+class PairProbe(nn.Module):
+    """A linear reading of a question's augmented tokens: what each two of its names share.
+
+    Whether two things are alike cannot be read linearly from the two: MemAug has to compare them.
+    """
+
+    def __init__(self, hidden_size: int, num_pairs: int, num_bits: int) -> None:
+        super().__init__()
+        self.shape = num_pairs, num_bits
+        self.linear = nn.Linear(hidden_size, num_pairs * num_bits)
+
+    def forward(
+        self, augmented_NSD: Tensor, questions_n: Tensor, numbers_n: Tensor, bits_nA: Tensor
+    ) -> Tensor:
+        """Return the binary cross-entropy, summed over bits and averaged over pairs."""
+        logits = self.linear(augmented_NSD.mean(1)).unflatten(-1, self.shape)
+        loss = F.binary_cross_entropy_with_logits(
+            logits[questions_n, numbers_n], bits_nA.float(), reduction="none"
+        )
+        return loss.sum() / max(1, len(bits_nA))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from hour_llava.world.timeline import SCENES, SHAPES
 
 NUM_SLOTS = 4
 """Names of a question that have visual tokens of their own."""
+PAIRS = tuple(combinations(range(NUM_SLOTS), 2))
+PAIR_BITS = ("colour", "act", "row", "column")
+"""What two names may have in common."""
 TIME_BINS = 16
 NUM_NAME_BITS = sum(MEMORY_SIZES.values()) + TIME_BINS
 
@@ -51,6 +55,30 @@ class Naming:
     questions_N: Tensor
     slots_N: Tensor
     bits_NA: Tensor
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Compare the names of each question with each other.
+
+        Returns:
+            Each pair's question, its number in `PAIRS`, and `PAIR_BITS`: (n,), (n,), (n, 4).
+        """
+        is_one_question_NN = self.questions_N[:, None] == self.questions_N
+        is_pair_NN = is_one_question_NN & (self.slots_N[:, None] < self.slots_N)
+        first_n, second_n = is_pair_NN.nonzero().unbind(-1)
+        number_of = torch.zeros(NUM_SLOTS, NUM_SLOTS, dtype=torch.long)
+        for number, (first, second) in enumerate(PAIRS):
+            number_of[first, second] = number
+        numbers_n = number_of[self.slots_N[first_n], self.slots_N[second_n]]
+        one, other = self._compared(first_n), self._compared(second_n)
+        bits_nA = torch.stack([(a & b).any(-1) for a, b in zip(one, other, strict=True)], dim=-1)
+        return self.questions_N[first_n], numbers_n, bits_nA
+
+    def _compared(self, chosen_n: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give some names' colours, acts, rows and columns as bits."""
+        parts = self.bits_NA[chosen_n].bool().split([*MEMORY_SIZES.values(), TIME_BINS], dim=-1)
+        by_name = dict(zip(_COLUMNS, parts, strict=False))
+        cells_nRC = by_name["cell"].unflatten(-1, (2, 2))
+        return by_name["colour"], by_name["act"], cells_nRC.any(-1), cells_nRC.any(-2)
 
 
 class Names:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.train.nano.batches import IGNORED
-from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver
-from hour_llava.train.nano.naming import NUM_NAME_BITS, Naming, slot_means
+from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver, PairProbe
+from hour_llava.train.nano.naming import NUM_NAME_BITS, PAIR_BITS, PAIRS, Naming, slot_means
 from hour_llava.train.nano.tower import MEMORY_SIZES
 
 LONG_ANSWER = 4
@@ -37,6 +37,7 @@ class Heads(nn.Module):
         self.probe = AttributeProbe(hidden_size, tube_size * sum(MEMORY_SIZES.values()))
         self.names = AttributeProbe(hidden_size, NUM_NAME_BITS)
         self.slots = AttributeProbe(hidden_size, NUM_NAME_BITS)
+        self.pairs = PairProbe(hidden_size, len(PAIRS), len(PAIR_BITS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Weights:
     probe: float = 0.1
     names: float = 0.1
     slots: float = 0.1
+    pairs: float = 0.5
     evidence_heads: int = 3
 
 
@@ -153,7 +155,9 @@ class NanoObjective(nn.Module):
         )
         slots_ND = slot_means(augmented_BSD)[naming.questions_N, naming.slots_N]
         losses["slots"] = self.heads.slots(slots_ND, naming.bits_NA)
-        total = total + weights.names * losses["names"] + weights.slots * losses["slots"]
+        losses["pairs"] = self.heads.pairs(augmented_BSD, *naming.pairs())
+        for name in ("names", "slots", "pairs"):
+            total = total + getattr(weights, name) * losses[name]
         if observer is not None:
             losses |= {
                 "evidence": observer.loss(num_layers),

@@ -119,15 +119,8 @@ def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
     model.model.vision_tower.requires_grad_(False)
     _, batch = make_batch(composer, clips)
     scored = objective(**batch.arguments())
-    assert set(scored.losses) == {
-        "words",
-        "evidence",
-        "spread",
-        "answer",
-        "probe",
-        "names",
-        "slots",
-    }
+    told = {"evidence", "spread", "probe", "names", "slots", "pairs"}
+    assert set(scored.losses) == {"words", "answer", *told}
     assert sum(objective.tally.asked.values()) == 6
     scored.loss.backward()
     trained = [(n, p) for n, p in objective.named_parameters() if p.requires_grad]

@@ -8,7 +8,15 @@ from transformers import PreTrainedTokenizerBase
 
 from hour_llava.recipes.nano import make_tokenizer
 from hour_llava.train.nano.batches import _spans
-from hour_llava.train.nano.naming import NUM_NAME_BITS, TIME_BINS, Names, Naming, slot_means
+from hour_llava.train.nano.naming import (
+    NUM_NAME_BITS,
+    PAIR_BITS,
+    PAIRS,
+    TIME_BINS,
+    Names,
+    Naming,
+    slot_means,
+)
 from hour_llava.train.nano.tower import ACTS, MEMORY_SIZES, attribute_classes
 from hour_llava.world.questions import Question, ask
 from hour_llava.world.timeline import (
@@ -86,6 +94,37 @@ def test_each_name_of_two_is_told_its_own_seconds_and_what_stands_there(
     assert all(spans[row] == 0 for row in unnamed)
     assert naming.slots_N.tolist() == [0, 1]
     assert spans[:VISUAL] == [spans[row] for row in naming.rows_N] + [0, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_pair_knows_what_two_things_share(tokenizer, timeline, seed: int) -> None:
+    question = ask(timeline, "relation", Random(seed))
+    assert question is not None
+    questions, numbers, bits = told(tokenizer, timeline, question).pairs()
+    assert questions.tolist() == [0] and numbers.tolist() == [0]
+    share = dict(zip(PAIR_BITS, bits[0].tolist(), strict=True))
+    assert (share["row"], share["column"]) == {
+        "same corner": (True, True),
+        "same row": (True, False),
+        "same column": (False, True),
+        "opposite corner": (False, False),
+    }[question.answer]
+
+
+def test_of_four_names_the_pair_of_one_colour_is_found(tokenizer, timeline) -> None:
+    question = ask(timeline, "same_colour", Random(1))
+    assert question is not None
+    naming = told(tokenizer, timeline, question)
+    words = tokenizer(question.question, add_special_tokens=False).input_ids
+    names = [tokenizer.decode([words[row - VISUAL]]) for row in naming.rows_N]
+    _, numbers, bits = naming.pairs()
+    visitor = timeline.with_role("visitor")[0].shape
+    alike = [
+        {names[slot] for slot in PAIRS[number]}
+        for number, own in zip(numbers.tolist(), bits[:, PAIR_BITS.index("colour")], strict=True)
+        if own and visitor in {names[slot] for slot in PAIRS[number]}
+    ]
+    assert alike == [{visitor, question.answer}]
 
 
 def test_a_slot_is_the_mean_of_its_visual_tokens() -> None:
