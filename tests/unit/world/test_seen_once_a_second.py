@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.questions import ALL_FAMILIES, facts_of
 from hour_llava.world.timeline import (
     CELLS,
@@ -28,7 +29,6 @@ from hour_llava.world.timeline import (
     Appearance,
     Scene,
     Timeline,
-    attributes_per_second,
     make_timeline,
 )
 

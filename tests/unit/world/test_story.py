@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hour_llava.errors import HourLlavaError
+from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.render import Renderer
 from hour_llava.world.timeline import (
     ACTIONS,
@@ -19,7 +20,6 @@ from hour_llava.world.timeline import (
     VERBS,
     Appearance,
     Timeline,
-    attributes_per_second,
     is_held_out,
     make_timeline,
     pose_at,

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from hour_llava.errors import HourLlavaError
+from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.timeline import (
     ACTIONS,
     CELLS,
@@ -15,7 +16,6 @@ from hour_llava.world.timeline import (
     STORY,
     Appearance,
     Timeline,
-    attributes_per_second,
     make_timeline,
     pose_at,
 )

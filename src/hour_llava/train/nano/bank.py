@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from hour_llava.train.nano.tower import attribute_classes
+from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.render import Renderer, render_ticks
-from hour_llava.world.timeline import Timeline, attributes_per_second, make_timeline
+from hour_llava.world.timeline import Timeline, make_timeline
 
 FRAME_CHUNK = 256
 

@@ -17,7 +17,8 @@ from hour_llava.train.nano.objective import Heads, NanoObjective, Weights, word_
 from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.team import Team
 from hour_llava.train.nano.tower import MEMORY_SIZES, attribute_classes, multi_hot
-from hour_llava.world.timeline import attributes_per_second, make_timeline
+from hour_llava.world.labels import attributes_per_second
+from hour_llava.world.timeline import make_timeline
 
 ONE_HEAD = Weights(evidence_heads=1)
 SETTINGS = NanoSettings(width=32, layers=1, tower_width=32, tower_layers=1)

@@ -17,7 +17,7 @@ from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.splice import VideoSample
 from hour_llava.train.nano.team import Team
 from hour_llava.train.nano.tower import attribute_classes
-from hour_llava.world.timeline import attributes_per_second
+from hour_llava.world.labels import attributes_per_second
 
 NANO = NanoSettings(width=32, layers=1, language_layers=1, tower_width=32, tower_layers=1)
 LOOP = LoopSettings(

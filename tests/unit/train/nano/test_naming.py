@@ -18,16 +18,9 @@ from hour_llava.train.nano.naming import (
     slot_means,
 )
 from hour_llava.train.nano.tower import ACTS, MEMORY_SIZES, attribute_classes
+from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.questions import Question, ask
-from hour_llava.world.timeline import (
-    CELLS,
-    COLOURS,
-    SCENES,
-    SHAPES,
-    Timeline,
-    attributes_per_second,
-    make_timeline,
-)
+from hour_llava.world.timeline import CELLS, COLOURS, SCENES, SHAPES, Timeline, make_timeline
 
 VISUAL = 4
 SECONDS = 180

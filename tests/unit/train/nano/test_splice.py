@@ -13,15 +13,9 @@ from hour_llava.train.nano.batches import draw_questions
 from hour_llava.train.nano.scraps import scrap_timeline
 from hour_llava.train.nano.splice import Scrapbook, VideoSample
 from hour_llava.train.nano.tower import MEMORY_SIZES, attribute_classes
+from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.story_facts import interactions_of, performances_of, visits_of
-from hour_llava.world.timeline import (
-    ACTIONS,
-    CELLS,
-    SHAPES,
-    STORY,
-    attributes_per_second,
-    is_held_out,
-)
+from hour_llava.world.timeline import ACTIONS, CELLS, SHAPES, STORY, is_held_out
 
 COLUMNS = list(MEMORY_SIZES)
 NEIGHBOUR = COLUMNS.index("neighbour")  # the last: of a spliced video's background nothing is told
