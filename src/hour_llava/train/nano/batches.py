@@ -9,6 +9,7 @@ A attributes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -28,6 +29,7 @@ from hour_llava.world.questions import ANSWERS, Question, ask
 from hour_llava.world.timeline import ACTIONS, ACTS, PATTERNS, SCENES, SHAPES
 
 IGNORED = -100
+TRIES = 1000
 CONTENT = (*SHAPES, *SCENES, *ACTS, *PATTERNS)
 """What a question is about; no other word of it is needed, with some luck."""
 
@@ -224,9 +226,19 @@ class Composer:
 def draw_questions(
     timeline: Any, count: int, families: Sequence[str], rng: Random
 ) -> list[Question]:
-    """Draw questions of random families, passing over those that have nothing to ask."""
+    """Draw questions of random families, passing over those that have nothing to ask.
+
+    Raises:
+        ValueError: None of the families has, in `TRIES` draws.
+    """
     questions: list[Question] = []
-    while len(questions) < count:
+    for number in itertools.count():
+        if len(questions) == count:
+            break
+        if number == TRIES and not questions:
+            raise ValueError(
+                f"nothing to ask of a video of {timeline.duration_seconds} s: {', '.join(families)}"
+            )
         question = ask(timeline, rng.choice(families), rng)
         if question is not None:
             questions.append(question)

@@ -177,3 +177,8 @@ def test_foreign_frames_are_of_no_world(model, tokenizer) -> None:
     )
     assert ((sure > 0) & (sure <= 1)).all()
     assert len(right) == 4
+
+
+def test_a_video_that_nothing_can_be_asked_of_ends_with_an_error() -> None:
+    with pytest.raises(ValueError, match="nothing to ask of a video of 14 s: act_sequence"):
+        draw_questions(make_timeline(14, 3), 2, ("act_sequence",), Random(0))
