@@ -44,7 +44,7 @@ from hour_llava.world.families import (
     TASK_OF,
     families_of,
 )
-from hour_llava.world.questions import Question, make_questions, vocabulary
+from hour_llava.world.questions import Question, make_questions
 from hour_llava.world.timeline import Timeline, make_timeline
 from hour_llava.world.video_file import write_video
 from nano_reader import (
@@ -81,30 +81,21 @@ class Candidate:
     """A model that sits the exam.
 
     Args:
-        families: what it was trained on.
         num_frames: it sees as many frames of a video as this, spread evenly (None: all).
     """
 
     assistant: Any
-    families: tuple[str, ...]
     num_frames: int | None
 
     @classmethod
     def load(cls, name: str) -> Candidate:
         """Load a built-in model, a recipe's, or a baseline's folder (with baseline.json)."""
         assistant = hour_llava.load(name)
-        unknown = assistant.processor.tokenizer.unk_token_id
-        ids = assistant.processor.tokenizer(list(vocabulary()), add_special_tokens=False).input_ids
-        knows_all = all(unknown not in word for word in ids)
         path = Path(name) / "baseline.json"
         baseline: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         if baseline.get("has_rope") is False:
             assistant.model.model.memaug.rotary_share = 0.0
-        return cls(
-            assistant=assistant,
-            families=ALL_FAMILIES if knows_all else FAMILIES,
-            num_frames=baseline.get("num_frames"),
-        )
+        return cls(assistant=assistant, num_frames=baseline.get("num_frames"))
 
     def shown(self, features: Video, seconds: int) -> Video:
         """Give what it sees of a video's features."""
@@ -225,7 +216,7 @@ def swapped(
 
     def videos() -> Iterator[ExamVideo[Answers]]:
         for number, timeline in enumerate(asked_of):
-            questions = paper(timeline, families=candidate.families, unseen=0, has_options=False)
+            questions = paper(timeline, unseen=0, has_options=False)
             shown = asked_of[(number + (arm == "blind")) % len(asked_of)]
             features = candidate.shown(store.features(shown), seconds)
             answers = reader.answers(features, questions, memory=part, with_peak=False)
@@ -240,12 +231,10 @@ def swapped(
         memaug.rotary_share = share
 
 
-def coverage(
-    families: Sequence[str], seconds: int, num_videos: int, max_kept_frames: int
-) -> dict[str, dict[str, float]]:
+def coverage(seconds: int, num_videos: int, max_kept_frames: int) -> dict[str, dict[str, float]]:
     """Say which share of questions has all its evidence among a few frames."""
     videos = [
-        video_of(timeline, paper(timeline, families=families, unseen=0, has_options=False), {})
+        video_of(timeline, paper(timeline, unseen=0, has_options=False), {})
         for timeline in timelines(seconds, num_videos, FIRST_SEED)
     ]
     return oracle_coverage(
@@ -299,7 +288,6 @@ def about(candidate: Candidate, name: str) -> dict[str, Any]:
         "name": name,
         "parameters": candidate.assistant.num_parameters,
         "tower": weights,
-        "families": list(candidate.families),
     }
 
 
@@ -350,7 +338,7 @@ def main(
             )
         if part == "swaps":
             kept = candidate.assistant.model.config.max_kept_frames
-            share = coverage(candidate.families, length, videos or NUM_SWAPPED, kept)
+            share = coverage(length, videos or NUM_SWAPPED, kept)
             keep(out, {f"{prefix}coverage/{length}": origin("torch") | {"share": share}})
 
 

@@ -8,6 +8,7 @@ A table stands between `<!-- nano_table: NAME -->` and `<!-- /nano_table -->`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -17,13 +18,11 @@ from typing import Any
 import tyro
 
 from hour_llava.tasks import TASKS
-from hour_llava.world.families import ALL_FAMILIES, FAMILIES, TASK_OF, families_of
+from hour_llava.world.families import ALL_FAMILIES, TASK_OF, families_of
 from nano_exam import ARMS, RESULTS
 
 LENGTHS = {180: "3 min", 600: "10 min", 3600: "60 min"}
 PAGES = ("docs/nano.md", "README.md")
-CANDIDATE = RESULTS.with_name("nano22_exam.json")
-"""The scores of a model that knows all 22 tasks and does not ship (yet)."""
 Targets = tuple[float, float, float]
 TARGETS: dict[str, Targets] = {
     **dict.fromkeys(ALL_FAMILIES, (0.75, 0.65, 0.50)),
@@ -54,16 +53,12 @@ ARM_NAMES = {
 Known = dict[str, Any]
 
 
-def trained_families(known: Known) -> tuple[str, ...]:
-    """List what the examined model was trained on."""
-    about = next((entry["model"] for entry in known.values() if "model" in entry), {})
-    return tuple(about.get("families", ALL_FAMILIES))
-
-
-def task_targets(task: str, families: Sequence[str]) -> Targets:
-    """Give the mean of the targets of a task's families that were trained on."""
-    known = [TARGETS[f] for f in families_of(task) if f in families] or [(0.75, 0.65, 0.50)]
-    first, second, third = (sum(of_length) / len(known) for of_length in zip(*known, strict=True))
+def task_targets(task: str) -> Targets:
+    """Give the mean of the targets of a task's families."""
+    of_families = [TARGETS[family] for family in families_of(task)]
+    first, second, third = (
+        sum(of_length) / len(of_families) for of_length in zip(*of_families, strict=True)
+    )
     return first, second, third
 
 
@@ -77,13 +72,14 @@ def find(
 
 
 def mean_of(known: Known, key: str, format: str = "oe", wordings: str = "all") -> Any:
-    """Find the mean of all families that the model was trained on."""
-    if trained_families(known) == FAMILIES:
-        groups = known.get(key, {}).get("groups", {}).get("needles", [])
-        wanted = (format, wordings)
-        return next((s for s in groups if (s["format"], s["wordings"]) == wanted), None)
+    """Find the mean of all families."""
     kind = "single_evidence" if format == "peak" else "accuracy"
     return find(known, key, kind, "mean", format, wordings)
+
+
+def mean_of_needles(known: Known, key: str) -> Any:
+    """Find the open-ended mean of the eleven families of needles and scenes."""
+    return find(known.get(key, {}), "groups", "needles", "mean")
 
 
 def cell(score: Any, target: float | None = None) -> str:
@@ -112,29 +108,24 @@ def header(*cells: str) -> list[str]:
 
 def task_table(known: Known, part: str) -> list[str]:
     """A row a task: open-ended beside target, chance and multiple choice."""
-    families = trained_families(known)
     heads = [f"{name} {kind}" for name in LENGTHS.values() for kind in ("open", "target", "mc")]
-    lines = header("task", "trained on", "chance open, mc", *heads)
+    lines = header("task", "chance open, mc", *heads)
     for task in (task.slug for task in TASKS):
-        of_task = families_of(task)
-        trained = [family for family in of_task if family in families]
-        what = "all" if len(trained) == len(of_task) else ", ".join(trained) or "nothing"
-        cells = [task, what, _chances(known, part, task, trained)]
+        cells = [task, _chances(known, part, task)]
         for number, seconds in enumerate(LENGTHS):
-            key = f"{part}/{seconds}"
-            target = task_targets(task, families)[number] if trained else None
-            cells.append(cell(_of_trained(known, key, task, trained), target))
-            cells.append("-" if target is None else f"{target:.2f}")
-            cells.append(plain(_of_trained(known, key, task, trained, "mc")))
+            key, target = f"{part}/{seconds}", task_targets(task)[number]
+            cells.append(cell(find(known, key, "tasks", task), target))
+            cells.append(f"{target:.2f}")
+            cells.append(plain(find(known, key, "tasks", task, "mc")))
         lines.append(row(*cells))
-    return [*lines, _mean_row(known, part, ("mean of trained families", "", ""))]
+    return [*lines, _mean_row(known, part, ("mean of families", ""))]
 
 
-def _chances(known: Known, part: str, task: str, trained: Sequence[str]) -> str:
+def _chances(known: Known, part: str, task: str) -> str:
     """Write what guessing gets, openly and with options."""
     chances: list[str] = []
     for format in ("oe", "mc"):
-        scores = (_of_trained(known, f"{part}/{s}", task, trained, format) for s in LENGTHS)
+        scores = (find(known, f"{part}/{s}", "tasks", task, format) for s in LENGTHS)
         score = next((s for s in scores if s is not None), None)
         chances.append("-" if score is None else f"{score['chance']:.2f}")
     return ", ".join(chances)
@@ -149,10 +140,10 @@ def _mean_row(known: Known, part: str, heads: Sequence[str]) -> str:
 
 
 def family_table(known: Known, part: str) -> list[str]:
-    """A row a family that was trained on, as in the table of tasks."""
+    """A row a family, as in the table of tasks."""
     heads = [f"{name} {kind}" for name in LENGTHS.values() for kind in ("open", "target", "mc")]
     lines = header("family", "task", *heads)
-    for family in trained_families(known):
+    for family in ALL_FAMILIES:
         cells = [family, TASK_OF[family]]
         for number, seconds in enumerate(LENGTHS):
             key, target = f"{part}/{seconds}", TARGETS[family][number]
@@ -167,7 +158,7 @@ def wording_table(known: Known) -> list[str]:
     """Seen against unseen wordings, and the evidence peak of questions with one piece of it."""
     kinds = ("seen", "unseen", "peak")
     lines = header("family", *(f"{name} {kind}" for name in LENGTHS.values() for kind in kinds))
-    for family in (*trained_families(known), "mean"):
+    for family in (*ALL_FAMILIES, "mean"):
         cells = [family]
         for number, seconds in enumerate(LENGTHS):
             key = f"mass/{seconds}"
@@ -184,56 +175,39 @@ def wording_table(known: Known) -> list[str]:
 
 
 def memory_table(known: Known) -> list[str]:
-    """The mean of all families with less memory, swapped and retrained, and the coverage."""
-    lines = header("memory", *LENGTHS.values())
+    """The means of the needles' and of all families with less memory, and the coverage."""
+    kinds = ("needles", "all")
+    lines = header("memory", *(f"{name} {kind}" for name in LENGTHS.values() for kind in kinds))
     arms = [(f"{ARM_NAMES[arm]}, swapped", f"swaps/{arm}") for arm in ARMS]
     arms += [(name, f"{baseline}/swaps/full") for baseline, name in BASELINES.items()]
     for name, key in arms:
-        scores = [mean_of(known, f"{key}/{seconds}") for seconds in LENGTHS]
-        lines.append(row(name, *(cell(score) for score in scores)))
+        cells = [name]
+        for seconds in LENGTHS:
+            cells.append(cell(mean_of_needles(known, f"{key}/{seconds}")))
+            cells.append(plain(mean_of(known, f"{key}/{seconds}")))
+        lines.append(row(*cells))
     for arm in ("decayed", "uniform_32", "uniform_64"):
         shares = [known.get(f"coverage/{s}", {}).get("share", {}).get(arm) for s in LENGTHS]
-        cells = ["-" if share is None else f"{share['all']:.2f}" for share in shares]
-        lines.append(row(f"has all evidence: {ARM_NAMES[arm]}", *cells))
+        cells = [["", "-" if share is None else f"{share['all']:.2f}"] for share in shares]
+        lines.append(row(f"has all evidence: {ARM_NAMES[arm]}", *itertools.chain(*cells)))
     return lines
 
 
 def summary_table(known: Known) -> list[str]:
     """README's: a row a task, three lengths, and an hour with less memory beside it."""
-    families = trained_families(known)
     lines = header("task", *LENGTHS.values(), "targets", "chance", "60 min blind", "32 frames")
     for task in (task.slug for task in TASKS):
-        trained = [family for family in families_of(task) if family in families]
-        targets = task_targets(task, families)
-        if not trained:
-            lines.append(row(task, *("not trained" for _ in LENGTHS), "-", "-", "-", "-"))
-            continue
-        is_part = len(trained) < len(families_of(task))
-        cells = [f"{task} ({', '.join(trained)} only)" if is_part else task]
+        targets, cells = task_targets(task), [task]
         for number, seconds in enumerate(LENGTHS):
-            cells.append(
-                cell(_of_trained(known, f"mass/{seconds}", task, trained), targets[number])
-            )
+            cells.append(cell(find(known, f"mass/{seconds}", "tasks", task), targets[number]))
         cells.append(" / ".join(f"{target:.2f}" for target in targets))
-        score = _of_trained(known, "mass/180", task, trained)
-        cells.append("-" if score is None else f"{score['chance']:.2f}")
-        cells += [
-            plain(_of_trained(known, f"swaps/{arm}/3600", task, trained))
-            for arm in ("blind", "uniform_32")
-        ]
+        cells.append(_chances(known, "mass", task).split(",")[0])
+        for arm in ("blind", "uniform_32"):
+            cells.append(plain(find(known, f"swaps/{arm}/3600", "tasks", task)))
         lines.append(row(*cells))
     cells = [cell(mean_of(known, f"mass/{seconds}")) for seconds in LENGTHS]
     swapped = [plain(mean_of(known, f"swaps/{arm}/3600")) for arm in ("blind", "uniform_32")]
     return [*lines, row("mean of families", *cells, "", "", *swapped)]
-
-
-def _of_trained(
-    known: Known, key: str, task: str, trained: Sequence[str], format: str = "oe"
-) -> Any:
-    """Find a task's score, or that of its one family that was trained on."""
-    if len(trained) == 1 < len(families_of(task)):
-        return find(known, key, "accuracy", trained[0], format)
-    return find(known, key, "tasks", task, format)
 
 
 TABLES: dict[str, Callable[[Known], list[str]]] = {
@@ -247,14 +221,10 @@ TABLES: dict[str, Callable[[Known], list[str]]] = {
 }
 
 
-def draw_all(results: Path = RESULTS, candidate: Path = CANDIDATE) -> dict[str, list[str]]:
-    """Draw every table by its name, those of the candidate where there is one."""
+def draw_all(results: Path = RESULTS) -> dict[str, list[str]]:
+    """Draw every table by its name."""
     known = json.loads(results.read_text())
-    tables = {name: draw(known) for name, draw in TABLES.items()}
-    if candidate.exists():
-        known = json.loads(candidate.read_text())
-        tables |= {f"candidate {name}": draw(known) for name, draw in TABLES.items()}
-    return tables
+    return {name: draw(known) for name, draw in TABLES.items()}
 
 
 def put_into(text: str, name: str, lines: Sequence[str]) -> str:
@@ -264,15 +234,14 @@ def put_into(text: str, name: str, lines: Sequence[str]) -> str:
     return between.sub(lambda found: f"{found[1]}{table}{found[2]}", text)
 
 
-def main(write: bool = False, results: Path = RESULTS, candidate: Path = CANDIDATE) -> None:
+def main(write: bool = False, results: Path = RESULTS) -> None:
     """Print all tables, or put them where they belong.
 
     Args:
         write: replace them in docs/nano.md and README.md.
         results: the exam's scores.
-        candidate: those of a model that does not ship.
     """
-    tables = draw_all(results, candidate)
+    tables = draw_all(results)
     if not write:
         for name, lines in tables.items():
             print(f"### {name}\n\n" + "\n".join(lines) + "\n")

@@ -101,6 +101,13 @@ COMPARING_FAMILIES = ("relation", "same_colour", "colour_match", "same_action")
 """What stood at chance after the first loop, in which nothing was told of pairs."""
 
 
+LAGGING_FAMILIES = (
+    "gap", "out_of_sight", "scene_duration", "longer_scene", "act_sequence", "scene_sequence",
+    "flash_sequence", "summary", "effect",
+)  # fmt: skip
+"""What was still being learned at the end of the second loop: the last one asks it most."""
+
+
 def _default_loops() -> tuple[LoopSettings, ...]:
     short = LoopSettings(
         stages=(
@@ -122,7 +129,19 @@ def _default_loops() -> tuple[LoopSettings, ...]:
         save_every=100,
         seed=1,
     )
-    return short, long
+    lagging = LoopSettings(
+        stages=(
+            Stage(num_steps=600, seconds=(60, 400)),
+            Stage(num_steps=120, seconds=(150, 1800)),
+            Stage(num_steps=20, seconds=(600, 3600)),
+        ),
+        learning_rate=1.5e-3,
+        warm_up_steps=20,
+        families=(*FAMILIES, *4 * LAGGING_FAMILIES),
+        save_every=100,
+        seed=2,
+    )
+    return short, long, lagging
 
 
 @dataclass(frozen=True, kw_only=True)
