@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                       # a shape for two CPU cores
     python benchmarks/training.py --shape half-billion  # Qwen2.5-0.5B's, where there is a GPU
+    python benchmarks/training.py --shape half-billion-minute --steps 3  # the same, two CPU cores
 
 Three figures of stage 3 (features of videos on the local disk, vision tower frozen):
 
@@ -54,11 +55,14 @@ from hour_llava.train.trainer import HourLlavaTrainer
 from record import keep_results, origin
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
+HALF_BILLION = {"layers": 24, "width": 896, "words": 151_936, "blocks": 4}
 SHAPES: dict[str, dict[str, Any]] = {
-    "half-billion": {"layers": 24, "width": 896, "words": 151_936, "blocks": 4, "frames": 3600},
+    "half-billion": {**HALF_BILLION, "frames": 3600},
+    "half-billion-minute": {**HALF_BILLION, "frames": 64},
     "cpu": {"layers": 4, "width": 448, "words": 8_192, "blocks": 2, "frames": 64},
 }
-"""The first is Qwen2.5-0.5B's with an hour of video: heads of 64, 7 to a key head."""
+"""The first is Qwen2.5-0.5B's with an hour of video, the second with a minute: heads of 64, 7 to a
+key head."""
 
 
 def shape(name: str) -> HourLlavaConfig:
