@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,14 @@ ATTENTION_NEEDS: Mapping[str, str | None] = MappingProxyType(
 """Kind of attention -> the package that it needs besides torch."""
 EXAM_SECONDS = (14, 24 * 3600)
 """Shortest and longest video of an exam: MarathonWorld's, repeated as its module takes numpy."""
+
+
+MOST_SAMPLES, MOST_STEPS, MOST_WORKERS = 10**6, 10**9, 1024
+"""Of a batch, of a run, of a rank's processes: more is a slip of the hand."""
+MOST_SEED = 2**32 - 1
+"""NumPy takes no larger one."""
+DEVICES = ("cpu", "cuda", "mps")
+_DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,30 +346,14 @@ def _faults(config: TrainConfig) -> Iterator[str]:
             f"--optim.lr-vision {optim.lr_vision:g} it changes from step to step: freeze it (0), "
             "or read the videos"
         )
-    least: dict[str, tuple[float | None, float]] = {
-        "--batch.global-batch-size": (batch.global_batch_size, 1),
-        "--batch.micro-batch-size": (batch.micro_batch_size, 1),
-        "--batch.max-steps": (batch.max_steps, 1),
-        "--data.max-length": (data.max_length, 1),
-        "--data.broken-allowed": (data.broken_allowed, 0),
-        "--data.window": (data.window, 0),
-        "--data.workers": (data.workers, 0),
-        "--data.cache-gigabytes": (data.cache_gigabytes, 0),
-        "--optim.weight-decay": (optim.weight_decay, 0),
-        "--optim.max-grad-norm": (optim.max_grad_norm, 0),
-        "--model.lora.rank": (config.model.lora.rank, 0),
-        "--hardware.loss-chunk-size": (config.hardware.loss_chunk_size, 1),
-        "--checkpoints.every-steps": (config.checkpoints.every_steps, 1),
-        "--checkpoints.keep-last": (config.checkpoints.keep_last, 1),
-        "--watch.log-every-steps": (config.watch.log_every_steps, 1),
-        "--watch.validate-every-steps": (config.watch.validate_every_steps, 0),
-        "--watch.exam-every-steps": (config.watch.exam_every_steps, 0),
-        "--seed": (config.seed, 0),
+    yield from _range_faults(config)
+    positive = {
+        "--batch.epochs": batch.epochs,
+        "--data.fps": data.fps,
+        "--optim.eps": optim.eps,
+        "--model.lora.alpha": config.model.lora.alpha,
     }
-    for name, (value, smallest) in least.items():
-        if value is not None and not value >= smallest:
-            yield f"{name} {value}: at least {smallest:g} is needed"
-    for name, value in {"--batch.epochs": batch.epochs, "--data.fps": data.fps}.items():
+    for name, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             yield f"{name} {value}: more than 0 is needed"
     if batch.global_batch_size % batch.micro_batch_size:
@@ -368,8 +361,43 @@ def _faults(config: TrainConfig) -> Iterator[str]:
             f"--batch.global-batch-size {batch.global_batch_size} is no multiple of "
             f"--batch.micro-batch-size {batch.micro_batch_size}"
         )
+    device = config.hardware.device
+    if device is not None and not _DEVICE.fullmatch(device):
+        yield f"--hardware.device {device}: known are {', '.join(DEVICES)}"
     yield from _model_faults(config.model, optim)
     yield from _watch_faults(config.watch, data)
+
+
+def _range_faults(config: TrainConfig) -> Iterator[str]:
+    """Name numbers below the least or above the most that a run can have."""
+    data, batch, watch = config.data, config.batch, config.watch
+    ranges: dict[str, tuple[float | None, float, float | None]] = {
+        "--batch.global-batch-size": (batch.global_batch_size, 1, MOST_SAMPLES),
+        "--batch.micro-batch-size": (batch.micro_batch_size, 1, MOST_SAMPLES),
+        "--batch.max-steps": (batch.max_steps, 1, MOST_STEPS),
+        "--data.max-length": (data.max_length, 1, None),
+        "--data.broken-allowed": (data.broken_allowed, 0, None),
+        "--data.window": (data.window, 0, None),
+        "--data.workers": (data.workers, 0, MOST_WORKERS),
+        "--data.cache-gigabytes": (data.cache_gigabytes, 0, None),
+        "--optim.weight-decay": (config.optim.weight_decay, 0, None),
+        "--optim.max-grad-norm": (config.optim.max_grad_norm, 0, None),
+        "--model.lora.rank": (config.model.lora.rank, 0, None),
+        "--hardware.loss-chunk-size": (config.hardware.loss_chunk_size, 1, None),
+        "--checkpoints.every-steps": (config.checkpoints.every_steps, 1, None),
+        "--checkpoints.keep-last": (config.checkpoints.keep_last, 1, None),
+        "--watch.log-every-steps": (watch.log_every_steps, 1, None),
+        "--watch.validate-every-steps": (watch.validate_every_steps, 0, None),
+        "--watch.exam-every-steps": (watch.exam_every_steps, 0, None),
+        "--watch.exam-videos": (watch.exam_videos, 1, None),
+        "--watch.exam-questions": (watch.exam_questions, 1, None),
+        "--seed": (config.seed, 0, MOST_SEED),
+    }
+    for name, (value, least, most) in ranges.items():
+        if value is not None and not value >= least:
+            yield f"{name} {value}: at least {least:g} is needed"
+        if value is not None and most is not None and value > most:
+            yield f"{name} {value}: at most {most:,} is allowed"
 
 
 def _model_faults(model: ModelConfig, optim: OptimConfig) -> Iterator[str]:
