@@ -82,6 +82,12 @@ def _left_as_found(out: Path, new: Sequence[str]) -> Iterator[None]:
 
 
 def _make(out: Path) -> None:
+    for path in (out, *out.parents):
+        if path.is_symlink() and not path.exists():
+            raise ConfigError(
+                f"--out {out}: {path} is a link to {path.readlink()}, which is not there; make "
+                "that folder, or name another"
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,6 +14,7 @@ from hour_llava.errors import CheckpointError, ConfigError
 from hour_llava.recipes import RECIPES
 from hour_llava.train import run, run_folder
 from hour_llava.train.config import TrainConfig
+from hour_llava.train.watching.log import LOG, JsonlLog
 
 HOLDER = """
 import sys
@@ -60,6 +61,31 @@ def test_a_run_goes_on_with_its_own_rows_alone(tmp_path: Path) -> None:
     manifest.write_bytes(b"".join(reversed(manifest.read_bytes().splitlines(keepends=True))))
     with pytest.raises(CheckpointError, match=r"other rows \(manifest 1: [\d,]+ bytes, \w+, now"):
         run.train(config, tmp_path, resume=True)
+
+
+def test_a_log_that_lacks_steps_before_the_checkpoint_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = JsonlLog(tmp_path / LOG)
+    log.begin({"kind": "run", "step": 0})
+    for step in (1, 2, 3):
+        log.take({"kind": "step", "step": step, "loss": 1.0})
+    log.close()
+    whole = log.path.read_bytes()
+    for data, words in ((whole, ""), (whole[:-40], "lacks 1 of the 3 steps"), (b"", "lacks 3 of")):
+        log.path.write_bytes(data)
+        log.begin({"kind": "run", "step": 3})
+        log.close()
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == bool(words)
+
+
+def test_an_out_that_is_a_broken_link_is_called_one(tmp_path: Path) -> None:
+    link = tmp_path / "runs"
+    link.symlink_to(tmp_path / "disk")
+    for out in (link, link / "a"):
+        with pytest.raises(ConfigError, match=r"/runs is a link to /.*/disk, which is not there"):
+            run.train(prepared(tmp_path / "data"), out)
 
 
 def test_a_newer_checkpoint_that_is_not_whole_is_passed_over_with_a_word(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,15 +29,17 @@ class JsonlLog:
         self._file: BinaryIO | None = None
 
     def begin(self, run: Line) -> None:
-        """Cut the file to the run's step, and open it.
+        """Cut the file to the run's step, say which steps before it are missing, and open it.
 
         Raises:
             ResourceError: it cannot be written.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept: set[int] = set()
             if self.path.is_file():
-                _cut(self.path, int(run["step"]))
+                kept = _cut(self.path, int(run["step"]))
+            _tell_of_gaps(self.path, kept, int(run["step"]))
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:
             raise _as_resource_error(self.path, error) from error
@@ -75,17 +78,33 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
                 yield line
 
 
-def _cut(path: Path, step: int) -> None:
-    """Keep the lines up to a step; the file is replaced whole, or not at all."""
+def _cut(path: Path, step: int) -> set[int]:
+    """Keep the lines up to a step, and name their steps; the file is replaced whole, or not."""
+    kept: set[int] = set()
     partial = path.with_name(path.name + ".partial")
     with path.open("rb") as old, partial.open("wb") as new:
         for raw in old:
             line = _parsed(raw)
             if line is not None and line.get("step", 0) <= step and line.get("kind") != "end":
                 new.write(raw)
+                if line.get("kind") == "step":
+                    kept.add(line["step"])
         new.flush()
         os.fsync(new.fileno())
     partial.replace(path)
+    return kept
+
+
+def _tell_of_gaps(path: Path, kept: set[int], step: int) -> None:
+    """Say in a line which steps before a checkpoint a log lacks: cut, or not taken along."""
+    missing = [number for number in range(1, step + 1) if number not in kept]
+    if missing:
+        print(
+            f"hour-llava: {path} lacks {len(missing):,} of the {step:,} steps before the "
+            f"checkpoint, the first is step {missing[0]:,}; the run goes on, its curves have a gap",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
