@@ -21,7 +21,7 @@ from hour_llava.data.collate import Collator, Row, Video, read_image
 from hour_llava.data.conversation import format_ids
 from hour_llava.data.faults import conversation_faults, leaks
 from hour_llava.data.features import open_features
-from hour_llava.data.manifest import Manifest, Sample
+from hour_llava.data.manifest import Manifest, Sample, shown
 from hour_llava.errors import DataError, VideoError
 
 KINDS = MappingProxyType(
@@ -31,6 +31,7 @@ KINDS = MappingProxyType(
         "question": "no question",
         "answer": "an empty or missing answer",
         "control": "a control token of the chat template, which would be learned as one",
+        "unicode": "text that is no Unicode (half of a surrogate pair)",
         "placeholder": "placeholders that do not fit the pictures",
         "image": "an image that is missing, broken, or 1 pixel wide",
         "video": "a video that is missing or broken",
@@ -164,7 +165,7 @@ class ManifestCheck:
         try:
             state = _no_file(Path(path))
             if state:
-                raise DataError(f"{path} {state}")
+                raise DataError(f"{shown(path)} {state}")
             if kind == "image":
                 return _look_at_image(path, is_opened=self.open_media)
             if kind == "features":
@@ -172,6 +173,9 @@ class ManifestCheck:
             return self._look_at_video(path)
         except (DataError, VideoError) as error:
             return _Medium(kind=kind, fault=" ".join(str(error).split()))
+        except (OSError, ValueError) as error:  # a path no system takes: too long, NUL, half a pair
+            reason = getattr(error, "strerror", None) or error
+            return _Medium(kind=kind, fault=f"{shown(path)} cannot be opened: {reason}")
 
     def _look_at_features(self, path: str) -> _Medium:
         file = open_features(path)
@@ -269,7 +273,7 @@ def _look_at_image(path: str, *, is_opened: bool) -> _Medium:
             size = image.size
             has_alpha = "A" in image.getbands() or "transparency" in image.info
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no readable image: {error}") from error
+        raise DataError(f"{shown(path)} is no readable image: {error}") from error
     if min(size) < 2:
         raise DataError(f"{path} has {size[0]} x {size[1]} pixels: it shows nothing")
     if is_opened:

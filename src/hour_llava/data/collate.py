@@ -23,7 +23,7 @@ from hour_llava.data.cache import NodeCache
 from hour_llava.data.conversation import IGNORED, encode_conversation, place_pictures_first
 from hour_llava.data.faults import SPEAKERS, conversation_faults
 from hour_llava.data.features import FeaturesFile, open_features
-from hour_llava.data.manifest import IMAGE, VIDEO, Sample
+from hour_llava.data.manifest import IMAGE, VIDEO, Sample, shown
 from hour_llava.data.mixture import Mixture
 from hour_llava.data.sampler import Drawn, forgetting_seed
 from hour_llava.errors import DataError, VideoError
@@ -360,7 +360,8 @@ def read_image(path: str, sample_id: str) -> Image.Image:
         with Image.open(path) as image:
             return as_rgb(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{sample_id}: image {path} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{sample_id}: image {shown(path)} cannot be read: {reason}") from error
 
 
 def _ignored_before(labels_L: Tensor, first: int) -> Tensor:

@@ -18,6 +18,8 @@ _CONTROL = re.compile(
     r"|(?:vision|image|video)_pad)\|>"
 )
 """What Qwen's tokenizers make one token of wherever it stands: a turn would end within a text."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character: JSON can hold it (`\\ud800`), Unicode and tokenizers cannot."""
 
 
 def conversation_faults(sample: Sample) -> list[tuple[str, str]]:
@@ -27,13 +29,17 @@ def conversation_faults(sample: Sample) -> list[tuple[str, str]]:
     faults: list[tuple[str, str]] = []
     for number, name in enumerate(speakers[start:], start=start):
         if name not in SPEAKERS:
-            faults.append(("role", f"turn {number} is from `{name}`; it must be human or gpt"))
+            said = name.encode("utf-8", "backslashreplace").decode()
+            faults.append(("role", f"turn {number} is from `{said}`; it must be human or gpt"))
     roles = [SPEAKERS.get(name, name) for name in speakers[start:]]
     if not faults:
         faults += _order_faults(roles, start)
     for number, turn in enumerate(sample.conversations):
         if control := _CONTROL.search(turn["value"]):
             faults.append(("control", f"turn {number} holds the control token {control[0]}"))
+        if half := _SURROGATE.search(turn["value"]):
+            code = f"\\u{ord(half[0]):04x}"
+            faults.append(("unicode", f"turn {number} holds {code}, half of a character"))
     for number, turn in enumerate(sample.conversations[start:], start=start):
         role, value = SPEAKERS.get(turn["from"]), turn["value"]
         words = value.replace(IMAGE, "").replace(VIDEO, "").strip()

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hour_llava.data.manifest import is_file, shown
 from hour_llava.errors import DataError
 
 Storage = Literal["bf16", "int8", "fp8"]
@@ -180,8 +181,10 @@ def open_features(path: str | Path) -> FeaturesFile:
         DataError: missing, foreign, cut short or newer; the message names the file.
     """
     file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{file}: no such file of features; `hour-llava extract` makes it")
+    if not is_file(file):
+        raise DataError(
+            f"{shown(str(file))}: no such file of features; `hour-llava extract` makes it"
+        )
     try:
         with safe_open(file, framework="pt") as opened:
             metadata: Mapping[str, str] = opened.metadata() or {}

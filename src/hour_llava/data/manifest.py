@@ -24,6 +24,7 @@ from hour_llava.errors import DataError
 IMAGE, VIDEO = "<image>", "<video>"
 FEATURES_SUFFIX = ".safetensors"
 _SCAN_BYTES = 16 * 2**20
+_SHOWN_LETTERS = 300
 
 Turns = tuple[Mapping[str, str], ...]
 
@@ -88,13 +89,23 @@ def sample_from_row(row: Any, *, where: str) -> Sample:
         raise DataError(f"{where}: it has {len(images)} images and a video; a sample has one kind")
     turns = _turns(row.get("conversations"), where, is_video=bool(video or features))
     return Sample(
-        id=str(sample_id) if sample_id not in (None, "") else where,
+        id=_printable(str(sample_id)) if sample_id not in (None, "") else where,
         conversations=turns,
         images=images,
         video=video,
         features=features,
         source=_text(row, "source", where) or _text(row, "data_source", where),
     )
+
+
+def shown(path: str) -> str:
+    """Give a path as errors tell it: the end of a long one; what cannot be printed as its code."""
+    text = path if path.isprintable() else path.encode("unicode_escape").decode()
+    return text if len(text) <= _SHOWN_LETTERS else f"..{text[-_SHOWN_LETTERS:]}"
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
@@ -191,7 +202,7 @@ class Manifest(Sequence[Sample]):
         except DataError:
             return ""
         found = row.get("id") if isinstance(row, Mapping) else None
-        return "" if found is None else str(found)
+        return "" if found is None else _printable(str(found))
 
     def groups(self) -> np.ndarray:
         """Number what each sample reads: equal numbers (n,) share a video; reads every row."""
@@ -210,9 +221,17 @@ class Manifest(Sequence[Sample]):
         features = None if sample.features is None else str(self.root / sample.features)
         if features is None and sample.video is not None and self.features is not None:
             extracted = features_path(self.features, sample.video)
-            features = str(extracted) if extracted.is_file() else None
+            features = str(extracted) if is_file(extracted) else None
         images = tuple(str(self.root / image) for image in sample.images)
         return replace(sample, video=video, features=features, images=images)
+
+
+def is_file(path: Path) -> bool:
+    """Say whether there is a file; a path that no system takes, being too long, has none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def features_path(folder: Path, video: str) -> Path:
@@ -275,7 +294,7 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
     try:
         with open(number, "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor
             for sample in samples:
-                file.write(json.dumps(sample.to_row(), ensure_ascii=False) + "\n")
+                file.write(_line(sample) + "\n")
                 count += 1
         Path(name).chmod(0o644)
         Path(name).replace(path)
@@ -283,6 +302,13 @@ def write_manifest(path: Path, samples: Iterable[Sample]) -> int:
         Path(name).unlink(missing_ok=True)
         raise
     return count
+
+
+def _line(sample: Sample) -> str:
+    """Give a sample as JSON, readable; escaped where it holds what is no Unicode."""
+    row = sample.to_row()
+    text = json.dumps(row, ensure_ascii=False)
+    return text if _printable(text) == text else json.dumps(row)
 
 
 class _JsonLines:

@@ -26,6 +26,7 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 EBML_ID, SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 # Playlists would make the library open other files, or the network, in the user's name.
 PLAYLIST_FORMATS = frozenset({"hls", "concat", "dash", "sdp", "rtsp", "imf"})
+_TOLD_LETTERS = 300  # of a path that is too long
 
 
 def check_path(path: str | os.PathLike[str]) -> str:
@@ -60,7 +61,8 @@ def _why_not_found(name: str, error: OSError | ValueError) -> str:
         return f"{name} may not be read by this user; change the permissions of its folder"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"{name} does not exist; check the path"
-    return f"{name!r} is no usable path ({error}); check the path"
+    reason = getattr(error, "strerror", None) or error
+    return f"{name[-_TOLD_LETTERS:]!r} is no usable path ({reason}); check the path"
 
 
 @contextmanager

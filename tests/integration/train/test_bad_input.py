@@ -117,6 +117,10 @@ def test_every_bad_sample_is_replaced_counted_and_named_and_odd_ones_are_learned
             {"id": "of two", "video": "a.mp4", "conversations": talk("<video><video>q", "a")},
             "2 <video> in it",
         ),
+        ({"id": "half", "conversations": talk("q\ud800?", "a")}, "turn 0 holds \\ud800"),
+        (start.image("i" * 5000), "iii cannot be read: File name too long"),
+        (start.features("f" * 5000), "fff: no such file"),
+        ({"id": "mp4", "video": "v" * 5000, "conversations": talk("q", "a")}, "vvv' is no usable"),
         ({"id": "long", "conversations": talk("q", "word " * 4000)}, "the limit is 4,096"),
         ('{"id": "no JSON', "no JSON"),
     ]

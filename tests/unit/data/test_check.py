@@ -30,3 +30,30 @@ def test_a_row_that_is_no_sample_is_named_by_its_id_where_it_has_one(tmp_path: P
     assert [(fault.kind, fault.sample_id) for fault in found.faults] == [
         *(("row", "two"), ("row", "3"), ("row", ""), ("row", ""), ("row", "")),
     ]
+
+
+def test_what_no_file_can_be_called_and_what_is_no_unicode_are_faults_of_their_rows(
+    tmp_path: Path,
+) -> None:
+    asked, said = {"from": "human", "value": "what"}, {"from": "gpt", "value": "a cat"}
+    rows = [
+        Sample(id="long", conversations=(asked, said), images=("i" * 5000,)),
+        Sample(id="NUL", conversations=(asked, said), images=("a\0.png",)),
+        Sample(id="features", conversations=(asked, said), features="f" * 5000),
+        Sample(id="video", conversations=(asked, said), video="v" * 5000),
+        Sample(id="path", conversations=(asked, said), images=("\ud800.png",)),
+        Sample(id="\ud800", conversations=({**asked, "value": "q\ud800?"}, said)),
+        Sample(id="who", conversations=({**asked, "from": "\udfff"}, said)),
+        Sample(id="pair", conversations=({**asked, "value": "\U0001f600"}, said)),
+    ]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    manifest = read_manifest(tmp_path / "m.jsonl", features=tmp_path)
+    found = ManifestCheck(manifest, open_media=False).run()
+    assert [(fault.kind, fault.sample_id) for fault in found.faults] == [
+        *(("image", "long"), ("image", "NUL"), ("features", "features"), ("video", "video")),
+        *(("image", "path"), ("unicode", "\\ud800"), ("role", "who")),
+    ]
+    texts = [fault.text for fault in found.faults]
+    assert texts[0] == f"..{'i' * 300} cannot be opened: File name too long"
+    assert texts[5] == "turn 0 holds \\ud800, half of a character"
+    assert all(text.isprintable() and len(text) < 400 for text in texts)
