@@ -14,7 +14,7 @@ from PIL import Image
 
 from hour_llava.data.faults import conversation_faults
 from hour_llava.data.features import open_features
-from hour_llava.data.manifest import Manifest, Sample, read_manifest
+from hour_llava.data.manifest import Manifest, Sample, read_manifest, shown
 from hour_llava.errors import DataError, VideoError
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.image_geometry import sheet_tiles_wh
@@ -236,7 +236,7 @@ def manifest_streams(
                 typical=tuple(usable),
                 largest=max(usable, key=_weight),
                 note=f"{num_seen} of {len(rows):,} rows looked at",
-                unusable=_unusable(faults, num_seen),
+                unusable=_unusable(faults, num_seen, len(rows)),
             )
         )
     return streams
@@ -256,9 +256,15 @@ def _looked_at(
             if wrong := conversation_faults(sample):
                 raise DataError(f"{rows.where(index)}: {wrong[0][1]}")
             sizes[index] = _size_of(sample, probes, count)
-        except (DataError, VideoError, OSError, KeyError) as error:
-            faults[index] = str(error)
+        except (DataError, VideoError, OSError, ValueError, KeyError) as error:
+            faults[index] = _why(error)
     return sizes, faults
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{shown(str(error.filename))}: {error.strerror}"
+    return str(error)
 
 
 def _too_long(
@@ -278,12 +284,17 @@ def _too_long(
     }
 
 
-def _unusable(faults: Mapping[int, str], num_seen: int) -> str:
+def _unusable(faults: Mapping[int, str], num_seen: int, num_rows: int) -> str:
     if not faults:
         return ""
     first = " ".join(faults[min(faults)].split())
+    nothing = ""
+    if len(faults) == num_seen:
+        seen = "all of them" if num_seen == num_rows else f"all that were looked at of {num_rows:,}"
+        nothing = f" ({seen}: nothing would be learned, and the run would stop)"
     return (
-        f"{len(faults)} of {num_seen} rows cannot be read or are too long, the first: {first}; run "
+        f"{len(faults)} of {num_seen} rows cannot be read or are too long{nothing}, the first: "
+        f"{first}; run "
         "`hour-llava data check`"
     )
 

@@ -162,6 +162,20 @@ def test_manifests_are_looked_at_by_their_rows(tmp_path: Path) -> None:
     assert stream.largest.answer_tokens == 2 + 5
 
 
+def test_rows_that_are_all_over_the_limit_are_counted_and_told_to_teach_nothing(
+    tmp_path: Path,
+) -> None:
+    turns = ({"from": "human", "value": "x"}, {"from": "gpt", "value": "y"})
+    write_manifest(tmp_path / "m.jsonl", [Sample(id=name, conversations=turns) for name in "ab"])
+    options = {"root": None, "features": None, "fps": 1.0, "count_tokens": None}
+    (stream,) = manifest_streams(
+        [tmp_path / "m.jsonl"], [], **options, max_length=5, model_config=shape()
+    )
+    assert stream.unusable.startswith(
+        "2 of 2 rows cannot be read or are too long (all of them: nothing would be learned"
+    )
+
+
 def test_rows_over_the_limit_are_named_and_set_no_largest_sample(tmp_path: Path) -> None:
     answers = ("y" * 8, "y" * 80_000, "y" * 40_000)
     rows = [
