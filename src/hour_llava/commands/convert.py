@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import tyro
@@ -32,4 +33,5 @@ def convert(
     size = f"{len(found.entries)} tensors, {found.num_bytes / 1e9:.3g} GB"
     print(f"{destination}: {to} layout, {size}")
     if to == "hour-llava":
-        print(f"next: hour-llava ask VIDEO QUESTION --model {destination}", file=sys.stderr)
+        name = quote(str(destination))
+        print(f"next: hour-llava ask VIDEO QUESTION --model {name}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import tyro
@@ -36,4 +37,4 @@ def merge(
     keep_libraries_quiet()
     merge_adapter(adapter, out, base=base, dtype=None if dtype is None else getattr(torch, dtype))
     print(f"{out}: hour-llava layout")
-    print(f"next: hour-llava ask VIDEO QUESTION --model {out}", file=sys.stderr)
+    print(f"next: hour-llava ask VIDEO QUESTION --model {quote(str(out))}", file=sys.stderr)

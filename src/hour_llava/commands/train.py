@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -124,15 +125,16 @@ def _naming_what_lacks(out: Path) -> Iterator[None]:
 
 
 def _say_what_is_next(config: TrainConfig, model: Path) -> None:
+    name = quote(str(model))
     if config.model.lora.rank:
         merged = model.with_name(f"{model.name}_merged")
-        say(f"next: hour-llava merge {model} --out {merged}     (it is an adapter)")
+        say(f"next: hour-llava merge {name} --out {quote(str(merged))}     (it is an adapter)")
         return
     following = config.name.replace(f"stage{config.stage}", f"stage{config.stage + 1}")
     if following in RECIPES and config.stage < 3:
-        say(f"next: hour-llava train {following} --model.start {model}")
+        say(f"next: hour-llava train {following} --model.start {name}")
     else:
-        say(f"next: hour-llava ask VIDEO QUESTION --model {model}")
+        say(f"next: hour-llava ask VIDEO QUESTION --model {name}")
 
 
 def read_train(arguments: Sequence[str], *, program: str) -> Callable[[], int | None]:

@@ -128,7 +128,7 @@ def test_every_bad_sample_is_replaced_counted_and_named_and_odd_ones_are_learned
     fine = [start.good(), start.image("good.png"), start.features("good.st"), *odd]
     rows = [row for n, (one, _) in enumerate(bad) for row in (one, fine[n % len(fine)])]
     flags = ("--data.broken-allowed", len(bad), "--batch.max-steps", len(rows) // 4)
-    out = tmp_path / "out"
+    out = tmp_path / "my out"
     assert start.train(rows, out, *flags, stage=3) == 0
     steps = [line for line in read_log(out / "log.jsonl") if line["kind"] == "step"]
     notes = [note for line in steps for note in line.get("broken_samples", [])]
@@ -139,6 +139,7 @@ def test_every_bad_sample_is_replaced_counted_and_named_and_odd_ones_are_learned
     assert all(line["loss"] < 10 for line in steps)
     said = capsys.readouterr().err
     assert said.count("replaced: ") == len(bad)
+    assert said.endswith(f"next: hour-llava ask VIDEO QUESTION --model '{out}/model'\n")
     assert "20,0" in next(note for note in notes if "4,096" in note)  # both numbers
 
 
