@@ -1,11 +1,11 @@
 """What the words of a question name, and where in the video that is: told in training only.
 
 "Is the star in the same corner as the moon?" is asked of two moments. Told only that the question
-as a whole must see both, no word knows which of them is its own, and nothing that compares two
-things was learned (docs/log.md). So the row of "star" is told to look at the star, and to know
-after MemAug's first block what a linear probe can tell of it: place, colour, action, time. The
-visual tokens are four slots, one for each of the first names, and are told the same: they are what
-the language model sees.
+as a whole must see both, no word knows which of them is its own. So the row of "star" is told to
+look at the star, and to know after MemAug's first block what a linear probe can tell of it: place,
+colour, action, time. The visual tokens are four slots, one for each of the first names, and are
+told the same: they are what the language model sees. All is learned faster by it; comparing two
+things is not learned at all (docs/log.md).
 
 Shape letters: V videos, Q questions a video, F frames, P cells, A attributes, N named rows.
 """
