@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ def said(capsys: Any, *arguments: object) -> str:
 def test_adapters_without_peft_end_in_one_line(
     start: str, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    importlib.import_module("transformers.trainer")  # imports peft itself, where it was seen before
     monkeypatch.setitem(sys.modules, "peft", None)
     out = tmp_path / "run"
     line = said(capsys, "train", "debug_stage3", "--model.lora.rank", 4, "--out", out)
