@@ -137,7 +137,7 @@ class _Told:
         self.spans_VQF, self.classes_VFPA, self.first_word = spans_VQF, classes_VFPA, first_word
         self.span_of_row: list[list[int]] = [[] for _ in spans_VQF]
         self.own_spans: list[list[Tensor]] = [[] for _ in spans_VQF]
-        self.slot_of_visual = [row * NUM_SLOTS // first_word for row in range(first_word)]
+        self.slot_of_visual = _slots_of(first_word)
         self.rows: list[tuple[int, int, int]] = []
         self.bits: list[Tensor] = []
         self.num_questions, self.num_rows = 0, 0
@@ -183,10 +183,14 @@ class _Told:
         )
 
 
+def _slots_of(num_visual: int) -> list[int]:
+    """Say which slot each of a question's visual tokens belongs to."""
+    return [token * NUM_SLOTS // num_visual for token in range(num_visual)]
+
+
 def slot_means(augmented_BSD: Tensor) -> Tensor:
     """Average the visual tokens of each slot: (B, slots, D)."""
-    num_tokens = augmented_BSD.shape[1]
-    slots_S = torch.arange(num_tokens) * NUM_SLOTS // num_tokens
+    slots_S = torch.tensor(_slots_of(augmented_BSD.shape[1]))
     shares_KS = torch.nn.functional.one_hot(slots_S, NUM_SLOTS).T.to(augmented_BSD.dtype)
     shares_KS = shares_KS / shares_KS.sum(-1, keepdim=True).clamp(min=1)
     return shares_KS @ augmented_BSD

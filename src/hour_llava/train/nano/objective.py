@@ -7,7 +7,8 @@ D hidden, A attributes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,12 +114,6 @@ class NanoObjective(nn.Module):
         super().__init__()
         self.model, self.heads, self.weights = model, heads, weights
         self.tally = Tally()
-        self.first_block_ND = torch.zeros(0, model.config.text_config.hidden_size)
-        if model.config.memaug_num_layers:
-            model.model.memaug.layers[0].register_forward_hook(self._keep_first_block)
-
-    def _keep_first_block(self, module: nn.Module, inputs: Any, output_ND: Tensor) -> None:
-        self.first_block_ND = output_ND
 
     def forward(
         self,
@@ -136,7 +131,8 @@ class NanoObjective(nn.Module):
             observer = EvidenceObserver(
                 list(naming.spans_VQF), naming.span_of_row, num_heads=weights.evidence_heads
             )
-        output = self.model(**inputs, observer=observer, use_cache=False)
+        with _first_block_of(self.model) as first_block:
+            output = self.model(**inputs, observer=observer, use_cache=False)
         words, is_right = word_loss(output.logits, labels)
         augmented_BSD = output.augmented_tokens.unflatten(0, (len(words), -1))
         every = math.ceil(naming.spans_VQF.shape[-1] / PROBED_FRAMES)
@@ -146,27 +142,39 @@ class NanoObjective(nn.Module):
             "answer": self.heads.answer(augmented_BSD, answers),
             "probe": self.heads.probe(cells_VFPD, attributes[:, ::every]),
         }
-        total = losses["words"] + weights.answer * losses["answer"]
-        total = total + weights.probe * losses["probe"]
-        num_layers = self.model.config.memaug_num_layers
-        rows_N = naming.rows_N if num_layers else naming.rows_N[:0]
-        losses["names"] = self.heads.names(
-            self.first_block_ND[rows_N], naming.bits_NA[: len(rows_N)]
-        )
+        named_ND = first_block[0][naming.rows_N] if first_block else augmented_BSD[:0, 0]
+        losses["names"] = self.heads.names(named_ND, naming.bits_NA[: len(named_ND)])
         slots_ND = slot_means(augmented_BSD)[naming.questions_N, naming.slots_N]
         losses["slots"] = self.heads.slots(slots_ND, naming.bits_NA)
         losses["pairs"] = self.heads.pairs(augmented_BSD, *naming.pairs())
-        for name in ("names", "slots", "pairs"):
-            total = total + getattr(weights, name) * losses[name]
         if observer is not None:
+            num_layers = self.model.config.memaug_num_layers
             losses |= {
                 "evidence": observer.loss(num_layers),
                 "spread": observer.spread_loss(num_layers),
             }
-            total = total + weights.evidence * losses["evidence"]
-            total = total + weights.spread * losses["spread"]
+        total = losses["words"]
+        for name, loss in losses.items():
+            if name != "words":
+                total = total + getattr(weights, name) * loss
         self.tally.add(families, is_right, losses)
         return Scored(loss=total, losses=losses)
+
+
+@contextmanager
+def _first_block_of(model: HourLlavaForConditionalGeneration) -> Iterator[list[Tensor]]:
+    """Keep what MemAug's first block gives in a forward: packed rows (N, D), if there is one."""
+    kept: list[Tensor] = []
+
+    def keep(_layer: nn.Module, _inputs: Any, output_ND: Tensor) -> None:
+        kept.append(output_ND)
+
+    hooks = [layer.register_forward_hook(keep) for layer in model.model.memaug.layers[:1]]
+    try:
+        yield kept
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def word_loss(logits_BLV: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
