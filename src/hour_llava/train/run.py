@@ -12,7 +12,6 @@ import hashlib
 import json
 import platform
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,6 +55,7 @@ from hour_llava.train.signals import EXIT_CODES
 from hour_llava.train.trainer import HourLlavaTrainer
 from hour_llava.train.watching import Measurement, callbacks
 from hour_llava.train.watching.exam import WorldExam
+from hour_llava.train.watching.terminal import say
 from hour_llava.train.watching.validation import ValidationLoss
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
@@ -313,11 +313,7 @@ def _say_what_is_passed_over(root: Path, checkpoint: Path | None) -> None:
     over = passed_over(root)
     if over and rank() == 0:
         then = "begins anew" if checkpoint is None else f"goes on from {checkpoint.name}"
-        print(
-            f"hour-llava: passed over: {over[-1]} has no {FACTS}; the run {then}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"passed over: {over[-1]} has no {FACTS}; the run {then}")
 
 
 def _device(wanted: str | None) -> str:

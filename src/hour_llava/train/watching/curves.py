@@ -5,7 +5,6 @@ N lines of a kind.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from hour_llava.train.watching.lines import Line
 from hour_llava.train.watching.log import LOG, read_log
+from hour_llava.train.watching.terminal import say
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ class CurvesAtTheEnd:
                 draw_curves(self._out / LOG, self._out / CURVES)
             except OSError as error:
                 text = f"cannot write {self._out / CURVES} ({error.strerror or error})"
-                print(f"hour-llava: {text}; the log has the numbers", file=sys.stderr, flush=True)
+                say(f"{text}; the log has the numbers")
 
     def close(self) -> None:
         """Nothing is held."""

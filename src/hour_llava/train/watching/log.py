@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 
 from hour_llava.errors import ResourceError
 from hour_llava.train.watching.lines import Line
+from hour_llava.train.watching.terminal import say
 
 LOG = "log.jsonl"
 
@@ -99,11 +99,9 @@ def _tell_of_gaps(path: Path, kept: set[int], step: int) -> None:
     """Say in a line which steps before a checkpoint a log lacks: cut, or not taken along."""
     missing = [number for number in range(1, step + 1) if number not in kept]
     if missing:
-        print(
-            f"hour-llava: {path} lacks {len(missing):,} of the {step:,} steps before the "
-            f"checkpoint, the first is step {missing[0]:,}; the run goes on, its curves have a gap",
-            file=sys.stderr,
-            flush=True,
+        say(
+            f"{path} lacks {len(missing):,} of the {step:,} steps before the "
+            f"checkpoint, the first is step {missing[0]:,}; the run goes on, its curves have a gap"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from hour_llava.train.watching.lines import Line, numbers_of
+from hour_llava.train.watching.terminal import say
 
 _WINDOW = 50
 
@@ -156,32 +156,28 @@ class PlainLines:
         self._pace.begin(run)
         self._num_steps = int(run["num_steps"])
         begins = f"goes on behind step {run['step']:,}" if run["step"] else "begins"
-        _say(f"{run['name']} {begins}: {self._num_steps:,} steps")
+        say(f"{run['name']} {begins}: {self._num_steps:,} steps")
 
     def take(self, line: Line) -> None:
         """Say it, where it is time."""
         if line["kind"] == "end":
-            _say(f"{line['reason']} at step {line['step']:,}")
+            say(f"{line['reason']} at step {line['step']:,}")
             return
         if line["kind"] != "step":
-            _say(measured(line))
+            say(measured(line))
             return
         self._pace.add(line)
         for note in line.get("broken_samples", ()):
-            _say(f"step {line['step']:,}: replaced: {note}")
+            say(f"step {line['step']:,}: replaced: {note}")
         step = int(line["step"])
         if step == 1 or step % self._every_steps == 0 or step == self._num_steps:
-            _say(
+            say(
                 f"step {step:,}/{self._num_steps:,}  {figures(line, self._pace)}  "
                 f"{self._pace.left(step)} left"
             )
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _say(text: str) -> None:
-    print(f"hour-llava: {text}", file=sys.stderr, flush=True)
 
 
 def _short(value: float) -> str:

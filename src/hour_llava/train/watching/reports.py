@@ -6,13 +6,13 @@ A line's numbers appear as kind/name: step/loss, step/lr/memaug, validation/loss
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hour_llava.errors import HourLlavaError
 from hour_llava.train.watching.lines import Line, Watcher, numbers_of
+from hour_llava.train.watching.terminal import say
 
 _PROJECT = "hour-llava"
 _BY_RUN = ("wandb", "trackio")
@@ -32,7 +32,7 @@ def open_reports(names: Sequence[str], out: Path, *, name: str) -> list[Watcher]
         if report == "tensorboard":
             writer_class = _tensorboard()
             if writer_class is None:
-                _say(
+                say(
                     "TensorBoard is not installed, so there is no report for it (pip install "
                     "'hour-llava[train]'); log.jsonl has every number"
                 )
@@ -84,7 +84,7 @@ class TensorBoard:
 
     def _give_up(self, error: OSError) -> None:
         self._writer = None
-        _say(f"the report in {self._folder} ends here ({error}); log.jsonl goes on")
+        say(f"the report in {self._folder} ends here ({error}); log.jsonl goes on")
 
 
 class RunReport:
@@ -127,7 +127,7 @@ class RunReport:
             act()
         except Exception as error:
             self._is_open = False
-            _say(f"the report to {self._report} ends here ({error}); log.jsonl goes on")
+            say(f"the report to {self._report} ends here ({error}); log.jsonl goes on")
 
 
 def _tensorboard() -> Any:
@@ -145,7 +145,3 @@ def _module(name: str) -> Any:
             f"--watch.reports names {name}, which is not installed ({error}); pip install {name}, "
             "or leave it out"
         ) from error
-
-
-def _say(text: str) -> None:
-    print(f"hour-llava: {text}", file=sys.stderr, flush=True)
