@@ -136,8 +136,12 @@ class FrameSource:
         return torch.cat([block[place.to(block.device)] for place in place_Tn], dim=-1)
 
     def fractions(self) -> Tensor:
-        """Give each frame's place in the video, 0..1."""
-        return (torch.arange(self.num_frames, dtype=torch.float32) + 0.5) / self.num_frames
+        """Give each frame's place in the video, 0..1: with equal steps, the middle of each."""
+        span = float(self.seconds_F[-1] - self.seconds_F[0])
+        if span <= 0:
+            return (torch.arange(self.num_frames, dtype=torch.float32) + 0.5) / self.num_frames
+        step = span / (self.num_frames - 1)
+        return (self.seconds_F.cpu() - self.seconds_F[0].cpu() + step / 2) / (span + step)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,46 +98,47 @@ HARD_FAMILIES = (
 """What is learned last: it is asked twice as often in long videos."""
 
 COMPARING_FAMILIES = ("relation", "same_colour", "colour_match", "same_action")
-"""What stood at chance after the first loop, in which nothing was told of pairs."""
+"""What stands at chance after the first loop, in which nothing is told of what is compared."""
 
+LENGTH_FAMILIES = ("gap", "out_of_sight", "scene_duration")
+"""Lengths of time: in words, the more of them the longer the video."""
 
 LAGGING_FAMILIES = (
-    "gap", "out_of_sight", "scene_duration", "longer_scene", "act_sequence", "scene_sequence",
-    "flash_sequence", "summary", "effect",
-)  # fmt: skip
-"""What was still being learned at the end of the second loop: the last one asks it most."""
+    *(*LENGTH_FAMILIES, "longer_scene", "act_sequence", "scene_sequence", "flash_sequence"),
+    *("summary", "effect", "same_colour", "colour_match", "next_scene", "verb"),
+)
+"""What is still being learned at the end of the second loop: the last one asks it most."""
 
 
 def _default_loops() -> tuple[LoopSettings, ...]:
     short = LoopSettings(
-        stages=(
-            Stage(num_steps=4000, seconds=(20, 45)),
-            Stage(num_steps=900, seconds=(30, 150)),
-        ),
+        stages=(Stage(num_steps=4000, seconds=(20, 45)),),
         is_clock_held=True,
-        weights=Weights(pairs=0.0),
+        weights=Weights(asked=0.0, pairs=0.0, lengths=0.0),
     )
     long = LoopSettings(
         stages=(
-            Stage(num_steps=1500, seconds=(40, 400)),
-            Stage(num_steps=450, seconds=(100, 1800)),
-            Stage(num_steps=60, seconds=(600, 3600)),
+            Stage(num_steps=900, seconds=(30, 150)),
+            Stage(num_steps=1150, seconds=(40, 400)),
+            Stage(num_steps=350, seconds=(100, 3600), most_frames=300),
+            Stage(num_steps=20, seconds=(600, 3600)),
         ),
         learning_rate=2e-3,
         warm_up_steps=40,
         families=(*FAMILIES, *HARD_FAMILIES, *3 * COMPARING_FAMILIES),
+        weights=Weights(asked=2.0),
         save_every=100,
         seed=1,
     )
     lagging = LoopSettings(
         stages=(
-            Stage(num_steps=600, seconds=(60, 400)),
-            Stage(num_steps=120, seconds=(150, 1800)),
-            Stage(num_steps=20, seconds=(600, 3600)),
+            Stage(num_steps=500, seconds=(60, 400)),
+            Stage(num_steps=400, seconds=(200, 3600), most_frames=300),
+            Stage(num_steps=30, seconds=(600, 3600)),
         ),
         learning_rate=1.5e-3,
         warm_up_steps=20,
-        families=(*FAMILIES, *4 * LAGGING_FAMILIES),
+        families=(*FAMILIES, *2 * LAGGING_FAMILIES, *2 * LENGTH_FAMILIES),
         save_every=100,
         seed=2,
     )

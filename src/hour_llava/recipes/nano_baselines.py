@@ -23,7 +23,6 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-import numpy as np
 import torch
 import tyro
 from safetensors.torch import load_file
@@ -34,7 +33,6 @@ from hour_llava.errors import HourLlavaError
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_tokenizer, save
-from hour_llava.schema import FrameSpan
 from hour_llava.train.nano.bank import load_group
 from hour_llava.train.nano.batches import Batch, Composer
 from hour_llava.train.nano.lessons import LoopSettings, Stage
@@ -100,32 +98,23 @@ class FewFrames(Composer):
         features_VFPD: Sequence[Tensor],
         questions_VQ: Sequence[Sequence[Question]],
         *,
+        seconds_VF: Sequence[Tensor] | None = None,
         answers: Sequence[str] | None = None,
         classes_VFPA: Tensor | None = None,
         blur: Random | None = None,
     ) -> Batch:
         """Lay out rows, as `Composer.compose`; times stay those of the whole video."""
-        kept = uniform_seconds(len(features_VFPD[0]), self.num_frames)
-        kept_f = torch.from_numpy(kept)
-        batch = super().compose(
+        num_frames = len(features_VFPD[0])
+        kept_f = torch.from_numpy(uniform_seconds(num_frames, self.num_frames))
+        seconds_VF = seconds_VF or [torch.arange(num_frames)] * len(features_VFPD)
+        return super().compose(
             [features_FPD[kept_f] for features_FPD in features_VFPD],
-            [[evidence_among(q, kept) for q in questions] for questions in questions_VQ],
+            questions_VQ,
+            seconds_VF=[seconds_F[kept_f] for seconds_F in seconds_VF],
             answers=answers,
             classes_VFPA=None if classes_VFPA is None else classes_VFPA[:, kept_f],
             blur=blur,
         )
-        seconds = [kept_f.float()] * len(features_VFPD)
-        return replace(batch, inputs=batch.inputs | {"video_seconds": seconds})
-
-
-def evidence_among(question: Question, kept: np.ndarray) -> Question:
-    """Number a question's evidence by the frames that are left; spans without any are dropped."""
-    spans: list[FrameSpan] = []
-    for span in question.evidence:
-        first, end = np.searchsorted(kept, (span.start_seconds, span.end_seconds))
-        if end > first:
-            spans.append(FrameSpan(start_seconds=float(first), end_seconds=float(end)))
-    return replace(question, evidence=tuple(spans))
 
 
 def make_model(

@@ -27,7 +27,7 @@ SIDES: tuple[str, ...] = ("left", "right")
 BESIDE: tuple[str, ...] = ("before", "after")
 YES_NO: tuple[str, ...] = ("yes", "no")
 
-_LADDER_SECONDS = (
+LADDER_SECONDS = (
     *(4, 6, 8, 12, 16, 24, 32, 45),
     *(60 * minutes for minutes in (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 45)),
     *(3600 * hours for hours in (1, 1.5, 2, 3, 4, 6, 8, 12, 16)),
@@ -47,20 +47,20 @@ def _ladder_name(seconds: float) -> str:
     return f"about {seconds // 3600:.0f} hour{'s' if seconds > 3600 else ''}"
 
 
-LADDER: tuple[str, ...] = tuple(_ladder_name(seconds) for seconds in _LADDER_SECONDS)
+LADDER: tuple[str, ...] = tuple(_ladder_name(seconds) for seconds in LADDER_SECONDS)
 """Rounded lengths of time, each at least a third longer than the one before."""
 
 
 def rung_of(seconds: float) -> str | None:
     """Name the rounded length within 12 % of a length; None where it stands between two."""
-    nearest = min(range(len(LADDER)), key=lambda i: abs(math.log(_LADDER_SECONDS[i] / seconds)))
-    is_near = abs(seconds - _LADDER_SECONDS[nearest]) <= LADDER_TOLERANCE * seconds
+    nearest = min(range(len(LADDER)), key=lambda i: abs(math.log(LADDER_SECONDS[i] / seconds)))
+    is_near = abs(seconds - LADDER_SECONDS[nearest]) <= LADDER_TOLERANCE * seconds
     return LADDER[nearest] if is_near else None
 
 
 def rungs_within(seconds: float) -> tuple[str, ...]:
     """List the rounded lengths that fit into a video; at least four."""
-    fitting = sum(rung <= seconds for rung in _LADDER_SECONDS)
+    fitting = sum(rung <= seconds for rung in LADDER_SECONDS)
     return LADDER[: max(4, fitting)]
 
 

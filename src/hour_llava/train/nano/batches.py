@@ -100,6 +100,7 @@ class Composer:
         features_VFPD: Sequence[Tensor],
         questions_VQ: Sequence[Sequence[Question]],
         *,
+        seconds_VF: Sequence[Tensor] | None = None,
         answers: Sequence[str] | None = None,
         classes_VFPA: Tensor | None = None,
         blur: Random | None = None,
@@ -109,6 +110,7 @@ class Composer:
         Args:
             features_VFPD: a video's features each, all of one length.
             questions_VQ: a video's questions each.
+            seconds_VF: when the frames are; one a second by default.
             answers: what to write behind each question instead of the right answer.
             classes_VFPA: labels for the attribute probe.
             blur: drops and hides words of the questions that are not `CONTENT`.
@@ -116,6 +118,7 @@ class Composer:
         flat = [question for questions in questions_VQ for question in questions]
         answers = answers or [question.answer for question in flat]
         num_frames = len(features_VFPD[0])
+        seconds_VF = seconds_VF or [torch.arange(num_frames)] * len(features_VFPD)
         num_visual = self.num_visual_tokens(num_frames)
         asked = self._ids([question.question for question in flat])
         if blur is not None:
@@ -128,14 +131,19 @@ class Composer:
         inputs, labels_BL = self._tensors(num_visual, prompts, said)
         return Batch(
             inputs=inputs
-            | {"video_features": list(features_VFPD), "memory_index": torch.tensor(videos)},
+            | {
+                "video_features": list(features_VFPD),
+                "video_seconds": list(seconds_VF),
+                "memory_index": torch.tensor(videos),
+            },
             labels_BL=labels_BL,
             answers_B=torch.tensor([self.answers.index(_class_of(q)) for q in flat]),
             naming=self.names.tell(
                 _split(asked, counts),
                 _split(rows, counts),
-                _spans(questions_VQ, num_frames),
+                _spans(questions_VQ, seconds_VF),
                 classes_VFPA,
+                seconds_VF=seconds_VF,
                 first_word=num_visual,
             ),
             attributes_VFPA=None
@@ -169,6 +177,7 @@ class Composer:
                 draw_questions(v.timeline, num_questions, families or self.families, rng)
                 for v in videos
             ],
+            seconds_VF=[video.seconds_F for video in videos],
             classes_VFPA=torch.stack([video.classes_FPA for video in videos]),
             blur=rng,
         )
@@ -261,14 +270,14 @@ def _class_of(question: Question) -> str:
     return question.answer.split(",")[0] if question.family in OPEN_FAMILIES else question.answer
 
 
-def _spans(questions_VQ: Sequence[Sequence[Question]], num_frames: int) -> Tensor:
+def _spans(questions_VQ: Sequence[Sequence[Question]], seconds_VF: Sequence[Tensor]) -> Tensor:
     most = max(len(questions) for questions in questions_VQ)
-    spans = torch.zeros(len(questions_VQ), most, num_frames, dtype=torch.int8)
-    for video, questions in enumerate(questions_VQ):
+    spans = torch.zeros(len(questions_VQ), most, len(seconds_VF[0]), dtype=torch.int8)
+    for video, (questions, seconds_F) in enumerate(zip(questions_VQ, seconds_VF, strict=True)):
         for place, question in enumerate(questions):
             for number, span in enumerate(question.evidence, start=1):
-                first = max(0, int(span.start_seconds))
-                spans[video, place, first : int(span.end_seconds)] = number
+                first, end = int(span.start_seconds), int(span.end_seconds)
+                spans[video, place, (seconds_F >= first) & (seconds_F < end)] = number
     return spans
 
 

@@ -157,10 +157,32 @@ class AttributeProbe(nn.Module):
         return loss.sum(-1).sum() / max(1, loss[..., 0].numel())
 
 
-class PairProbe(nn.Module):
-    """A linear reading of a question's augmented tokens: what each two of its names share.
+class AskedProbe(nn.Module):
+    """A linear reading of the token at which the language model begins to answer: what it knows of
+    each name of the question.
 
-    Whether two things are alike cannot be read linearly from the two: MemAug has to compare them.
+    What is to be compared has to stand in one token before the last layer can compare it.
+    """
+
+    def __init__(self, hidden_size: int, num_slots: int, num_bits: int) -> None:
+        super().__init__()
+        self.shape = num_slots, num_bits
+        self.linear = nn.Linear(hidden_size, num_slots * num_bits)
+
+    def forward(
+        self, hidden_BD: Tensor, questions_N: Tensor, slots_N: Tensor, bits_NA: Tensor
+    ) -> Tensor:
+        """Return the binary cross-entropy, summed over bits and averaged over names."""
+        logits = self.linear(hidden_BD).unflatten(-1, self.shape)[questions_N, slots_N]
+        loss = F.binary_cross_entropy_with_logits(logits, bits_NA.float(), reduction="none")
+        return loss.sum() / max(1, len(bits_NA))
+
+
+class PairProbe(nn.Module):
+    """A linear reading of the last layer's token at which the language model begins to answer: what
+    each two names of the question share.
+
+    Whether two things are alike cannot be read linearly from the two: they have to be compared.
     """
 
     def __init__(self, hidden_size: int, num_pairs: int, num_bits: int) -> None:
@@ -169,11 +191,29 @@ class PairProbe(nn.Module):
         self.linear = nn.Linear(hidden_size, num_pairs * num_bits)
 
     def forward(
-        self, augmented_NSD: Tensor, questions_n: Tensor, numbers_n: Tensor, bits_nA: Tensor
+        self, hidden_BD: Tensor, questions_n: Tensor, numbers_n: Tensor, bits_nA: Tensor
     ) -> Tensor:
         """Return the binary cross-entropy, summed over bits and averaged over pairs."""
-        logits = self.linear(augmented_NSD.mean(1)).unflatten(-1, self.shape)
-        loss = F.binary_cross_entropy_with_logits(
-            logits[questions_n, numbers_n], bits_nA.float(), reduction="none"
-        )
+        logits = self.linear(hidden_BD).unflatten(-1, self.shape)[questions_n, numbers_n]
+        loss = F.binary_cross_entropy_with_logits(logits, bits_nA.float(), reduction="none")
         return loss.sum() / max(1, len(bits_nA))
+
+
+class LengthProbe(nn.Module):
+    """A linear reading of the same token: how long it is between names, and how long each lasts.
+
+    Few questions ask for lengths of time, but every two names of any question have one.
+    """
+
+    def __init__(self, hidden_size: int, num_lengths: int, num_rungs: int) -> None:
+        super().__init__()
+        self.shape = num_lengths, num_rungs
+        self.linear = nn.Linear(hidden_size, num_lengths * num_rungs)
+
+    def forward(
+        self, hidden_BD: Tensor, questions_n: Tensor, numbers_n: Tensor, rungs_n: Tensor
+    ) -> Tensor:
+        """Return the cross-entropy, averaged over lengths."""
+        logits = self.linear(hidden_BD).unflatten(-1, self.shape)[questions_n, numbers_n]
+        loss = F.cross_entropy(logits, rungs_n, reduction="sum")
+        return loss / max(1, len(rungs_n))

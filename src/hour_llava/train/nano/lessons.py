@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -30,6 +30,17 @@ from hour_llava.train.trainer import HourLlavaTrainer
 Key = tuple[int, int]
 """(step, rank)."""
 
+
+class MakeVideos(Protocol):
+    """What makes videos: `Scrapbook.videos`."""
+
+    def __call__(
+        self, seconds: int, count: int, rng: Random, *, num_frames: int | None = None
+    ) -> Sequence[VideoSample]:
+        """Make some videos of a length, of each so many frames."""
+        ...
+
+
 DEFAULT_WEIGHTS = Weights()
 LAST_RATE = 0.03
 """Of the peak: where the cosine ends."""
@@ -42,10 +53,13 @@ class Stage:
     Args:
         num_steps: how many.
         seconds: the shortest and the longest; each doubling between them comes equally often.
+        most_frames: of longer videos only so many frames are kept: what can be asked about, and of
+            the rest short runs. Hours then cost what minutes do.
     """
 
     num_steps: int
     seconds: tuple[int, int]
+    most_frames: int | None = None
 
     def draw_seconds(self, rng: Random) -> int:
         """Draw the length of a step's videos."""
@@ -87,13 +101,13 @@ class LoopSettings:
         """Count the steps of all stages."""
         return sum(stage.num_steps for stage in self.stages)
 
-    def videos_of(self, seconds: int, team_size: int) -> int:
-        """Count one process's videos of a step on videos of a length."""
-        return max(1, min(self.num_videos, self.max_frames // seconds) // team_size)
+    def videos_of(self, num_frames: int, team_size: int) -> int:
+        """Count one process's videos of a step on videos of so many frames."""
+        return max(1, min(self.num_videos, self.max_frames // num_frames) // team_size)
 
-    def questions_of(self, seconds: int, team_size: int) -> int:
-        """Count the questions a video of a step on videos of a length."""
-        num_videos = team_size * self.videos_of(seconds, team_size)
+    def questions_of(self, num_frames: int, team_size: int) -> int:
+        """Count the questions a video of a step on videos of so many frames."""
+        num_videos = team_size * self.videos_of(num_frames, team_size)
         return min(self.max_questions, self.num_rows // num_videos)
 
     def stage_of(self, step: int) -> Stage:
@@ -111,13 +125,13 @@ class VideoLessons:
 
     Args:
         composer: lays out the rows.
-        videos: (seconds, how many, random numbers) to videos.
+        videos: makes them.
         noise: standard deviation of what is added to the features.
         team_size: processes that share a step's videos.
     """
 
     composer: Composer
-    videos: Callable[[int, int, Random], Sequence[VideoSample]]
+    videos: MakeVideos
     settings: LoopSettings
     noise: float
     team_size: int
@@ -126,11 +140,14 @@ class VideoLessons:
         step, rank = key
         settings = self.settings
         rng = Random(f"{settings.seed} {step} {rank}")
-        seconds = settings.stage_of(step).draw_seconds(Random(f"{settings.seed} {step}"))
+        stage = settings.stage_of(step)
+        seconds = stage.draw_seconds(Random(f"{settings.seed} {step}"))
+        num_frames = min(seconds, stage.most_frames or seconds)
+        count = settings.videos_of(num_frames, self.team_size)
         batch = self.composer.draw(
-            self.videos(seconds, settings.videos_of(seconds, self.team_size), rng),
+            self.videos(seconds, count, rng, num_frames=num_frames),
             rng,
-            num_questions=settings.questions_of(seconds, self.team_size),
+            num_questions=settings.questions_of(num_frames, self.team_size),
             noise=self.noise,
             families=settings.families,
         )

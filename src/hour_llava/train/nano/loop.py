@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -15,13 +15,13 @@ from hour_llava.train.nano.batches import Composer, draw_questions
 from hour_llava.train.nano.lessons import (
     EveryFewSteps,
     LoopSettings,
+    MakeVideos,
     VideoLessons,
     order_of,
     train_stage,
 )
 from hour_llava.train.nano.objective import Heads, NanoObjective, Tally, word_loss
 from hour_llava.train.nano.scratch import hold_clock_time_out
-from hour_llava.train.nano.splice import VideoSample
 from hour_llava.train.nano.team import Team
 from hour_llava.train.nano.tower import FrameLessons, TowerObjective
 
@@ -67,7 +67,7 @@ def train_on_features(
     model: HourLlavaForConditionalGeneration,
     heads: Heads,
     composer: Composer,
-    videos: Callable[[int, int, Random], Sequence[VideoSample]],
+    videos: MakeVideos,
     settings: LoopSettings,
     *,
     out: Path,
@@ -81,7 +81,7 @@ def train_on_features(
         model: with its tower trained.
         heads: trained along.
         composer: makes the batches.
-        videos: (seconds, how many, random numbers) to videos.
+        videos: makes them.
         settings: the schedule; its steps' videos are shared out among the team.
         out: takes the checkpoints.
         noise: standard deviation of what is added to the features.

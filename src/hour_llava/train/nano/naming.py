@@ -4,8 +4,9 @@
 as a whole must see both, no word knows which of them is its own. So the row of "star" is told to
 look at the star, and to know after MemAug's first block what a linear probe can tell of it: place,
 colour, action, time. The visual tokens are four slots, one for each of the first names, and are
-told the same: they are what the language model sees. All is learned faster by it; comparing two
-things is not learned at all (docs/log.md).
+told the same: they are what the language model sees. The token at which it begins to answer is to
+know of each name what may be compared, and after the last layer what each two of them share:
+without that nothing is ever compared (docs/log.md).
 
 Shape letters: V videos, Q questions a video, F frames, P cells, A attributes, N named rows.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from hour_llava.train.nano.tower import ACTS, MEMORY_SIZES, multi_hot
+from hour_llava.world.families import LADDER_SECONDS
 from hour_llava.world.timeline import SCENES, SHAPES
 
 NUM_SLOTS = 4
@@ -30,6 +32,9 @@ PAIR_BITS = ("colour", "act", "row", "column")
 """What two names may have in common."""
 TIME_BINS = 16
 NUM_NAME_BITS = sum(MEMORY_SIZES.values()) + TIME_BINS
+COMPARED = ("colour", "act", "cell")
+"""What of two names is compared."""
+NUM_COMPARED_BITS = sum(MEMORY_SIZES[name] for name in COMPARED)
 
 _COLUMNS = list(MEMORY_SIZES)
 _NAMES = {"shape": SHAPES, "scene": SCENES, "act": ACTS}
@@ -47,6 +52,7 @@ class Naming:
         questions_N: the question of each, counted over all videos.
         slots_N: which name of its question each is, the first four.
         bits_NA: what is to be known of it.
+        seconds_N2: when it is first seen, and the second after it was last seen.
     """
 
     spans_VQF: Tensor
@@ -55,6 +61,7 @@ class Naming:
     questions_N: Tensor
     slots_N: Tensor
     bits_NA: Tensor
+    seconds_N2: Tensor
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Compare the names of each question with each other.
@@ -62,23 +69,52 @@ class Naming:
         Returns:
             Each pair's question, its number in `PAIRS`, and `PAIR_BITS`: (n,), (n,), (n, 4).
         """
+        first_n, second_n, numbers_n = self._paired()
+        one, other = self._compared(first_n), self._compared(second_n)
+        bits_nA = torch.stack([(a & b).any(-1) for a, b in zip(one, other, strict=True)], dim=-1)
+        return self.questions_N[first_n], numbers_n, bits_nA
+
+    def lengths(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Measure how long it is between each two names, and from the first to the last of each.
+
+        Returns:
+            Each one's question, its number (a pair's in `PAIRS`; behind them, a slot), and the
+            nearest rung of the ladder of lengths; what is shorter than that begins is left out.
+        """
+        first_n, second_n, numbers_n = self._paired()
+        starts, ends = self.seconds_N2.unbind(-1)
+        between_n = torch.maximum(
+            starts[second_n] - ends[first_n], starts[first_n] - ends[second_n]
+        )
+        questions = torch.cat([self.questions_N[first_n], self.questions_N])
+        numbers = torch.cat([numbers_n, len(PAIRS) + self.slots_N])
+        seconds = torch.cat([between_n, ends - starts])
+        is_long = seconds >= LADDER_SECONDS[0]
+        distance = seconds[is_long, None].log() - torch.tensor(LADDER_SECONDS).log()
+        return questions[is_long], numbers[is_long], distance.abs().argmin(-1)
+
+    def _paired(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Pair the names of each question: places of the first and the second, and the number."""
         is_one_question_NN = self.questions_N[:, None] == self.questions_N
         is_pair_NN = is_one_question_NN & (self.slots_N[:, None] < self.slots_N)
         first_n, second_n = is_pair_NN.nonzero().unbind(-1)
         number_of = torch.zeros(NUM_SLOTS, NUM_SLOTS, dtype=torch.long)
         for number, (first, second) in enumerate(PAIRS):
             number_of[first, second] = number
-        numbers_n = number_of[self.slots_N[first_n], self.slots_N[second_n]]
-        one, other = self._compared(first_n), self._compared(second_n)
-        bits_nA = torch.stack([(a & b).any(-1) for a, b in zip(one, other, strict=True)], dim=-1)
-        return self.questions_N[first_n], numbers_n, bits_nA
+        return first_n, second_n, number_of[self.slots_N[first_n], self.slots_N[second_n]]
+
+    def compared_bits(self) -> Tensor:
+        """Give what is known of each name of `COMPARED`: (N, bits)."""
+        parts = self.bits_NA.split([*MEMORY_SIZES.values(), TIME_BINS], dim=-1)
+        by_name = dict(zip(_COLUMNS, parts, strict=False))
+        return torch.cat([by_name[name] for name in COMPARED], dim=-1)
 
     def _compared(self, chosen_n: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Give some names' colours, acts, rows and columns as bits."""
-        parts = self.bits_NA[chosen_n].bool().split([*MEMORY_SIZES.values(), TIME_BINS], dim=-1)
-        by_name = dict(zip(_COLUMNS, parts, strict=False))
-        cells_nRC = by_name["cell"].unflatten(-1, (2, 2))
-        return by_name["colour"], by_name["act"], cells_nRC.any(-1), cells_nRC.any(-2)
+        sizes = [MEMORY_SIZES[name] for name in COMPARED]
+        colour, act, cell = self.compared_bits()[chosen_n].bool().split(sizes, dim=-1)
+        cells_nRC = cell.unflatten(-1, (2, 2))
+        return colour, act, cells_nRC.any(-1), cells_nRC.any(-2)
 
 
 class Names:
@@ -111,6 +147,7 @@ class Names:
         spans_VQF: Tensor,
         classes_VFPA: Tensor | None,
         *,
+        seconds_VF: Sequence[Tensor],
         first_word: int,
     ) -> Naming:
         """Lay out what each row is told.
@@ -120,9 +157,10 @@ class Names:
             rows_VQ: MemAug's rows of each question: visual ones, then its words.
             spans_VQF: int8, the number (from 1 on) of the span of evidence that a frame is in.
             classes_VFPA: what stands in each cell (None: nothing is told of names).
+            seconds_VF: when the frames are.
             first_word: visual rows of a question.
         """
-        told = _Told(spans_VQF, classes_VFPA, first_word)
+        told = _Told(spans_VQF, classes_VFPA, seconds_VF, first_word)
         for video, (questions, rows) in enumerate(zip(asked_VQ, rows_VQ, strict=True)):
             for number, (ids, count) in enumerate(zip(questions, rows, strict=True)):
                 names = () if classes_VFPA is None else self.find(ids)
@@ -133,13 +171,21 @@ class Names:
 class _Told:
     """What was told of the questions so far, in their order."""
 
-    def __init__(self, spans_VQF: Tensor, classes_VFPA: Tensor | None, first_word: int) -> None:
-        self.spans_VQF, self.classes_VFPA, self.first_word = spans_VQF, classes_VFPA, first_word
+    def __init__(
+        self,
+        spans_VQF: Tensor,
+        classes_VFPA: Tensor | None,
+        seconds_VF: Sequence[Tensor],
+        first_word: int,
+    ) -> None:
+        self.spans_VQF, self.classes_VFPA = spans_VQF, classes_VFPA
+        self.seconds_VF, self.first_word = seconds_VF, first_word
         self.span_of_row: list[list[int]] = [[] for _ in spans_VQF]
         self.own_spans: list[list[Tensor]] = [[] for _ in spans_VQF]
         self.slot_of_visual = _slots_of(first_word)
         self.rows: list[tuple[int, int, int]] = []
         self.bits: list[Tensor] = []
+        self.seconds: list[tuple[int, int]] = []
         self.num_questions, self.num_rows = 0, 0
 
     def add_question(
@@ -156,7 +202,10 @@ class _Told:
                 continue
             row = self.first_word + place
             self.rows.append((self.num_rows + row, self.num_questions, slot))
-            self.bits.append(_known(classes_FPA, is_it_FP))
+            seconds_F = self.seconds_VF[video]
+            self.bits.append(_known(classes_FPA, is_it_FP, seconds_F))
+            seen = seconds_F[is_it_FP.any(-1)]
+            self.seconds.append((int(seen[0]), int(seen[-1]) + 1))
             if span_F.max() > 1:
                 own_span = self.spans_VQF.shape[1] + len(self.own_spans[video])
                 self.own_spans[video].append(is_it_FP.any(-1).to(span_F.dtype))
@@ -180,6 +229,7 @@ class _Told:
             questions_N=questions_N,
             slots_N=slots_N,
             bits_NA=torch.stack(self.bits) if self.bits else torch.zeros(0, NUM_NAME_BITS),
+            seconds_N2=torch.tensor(self.seconds, dtype=torch.long).reshape(-1, 2),
         )
 
 
@@ -202,12 +252,11 @@ def _where(is_named_FP: Tensor, span_F: Tensor) -> Tensor:
     return is_named_FP if span_F.max() > 1 and not in_evidence_FP.any() else in_evidence_FP
 
 
-def _known(classes_FPA: Tensor, is_it_FP: Tensor) -> Tensor:
+def _known(classes_FPA: Tensor, is_it_FP: Tensor, seconds_F: Tensor) -> Tensor:
     """Give the bits (A,) of all that stands where something is, and of when it is there."""
     bits_A = multi_hot(classes_FPA[is_it_FP].long()).amax(0)
-    frames = is_it_FP.any(-1).nonzero()[:, 0]
     times = torch.zeros(TIME_BINS, dtype=bits_A.dtype)
-    times[frames * TIME_BINS // len(classes_FPA)] = 1
+    times[seconds_F[is_it_FP.any(-1)] * TIME_BINS // (seconds_F[-1] + 1)] = 1
     return torch.cat([bits_A, times])
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +19,25 @@ from torch import Tensor, nn
 
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.train.nano.batches import IGNORED
-from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver, PairProbe
-from hour_llava.train.nano.naming import NUM_NAME_BITS, PAIR_BITS, PAIRS, Naming, slot_means
+from hour_llava.train.nano.heads import (
+    AnswerHead,
+    AskedProbe,
+    AttributeProbe,
+    EvidenceObserver,
+    LengthProbe,
+    PairProbe,
+)
+from hour_llava.train.nano.naming import (
+    NUM_COMPARED_BITS,
+    NUM_NAME_BITS,
+    NUM_SLOTS,
+    PAIR_BITS,
+    PAIRS,
+    Naming,
+    slot_means,
+)
 from hour_llava.train.nano.tower import MEMORY_SIZES
+from hour_llava.world.families import LADDER
 
 LONG_ANSWER = 4
 """Words of an answer that count fully."""
@@ -38,7 +55,9 @@ class Heads(nn.Module):
         self.probe = AttributeProbe(hidden_size, tube_size * sum(MEMORY_SIZES.values()))
         self.names = AttributeProbe(hidden_size, NUM_NAME_BITS)
         self.slots = AttributeProbe(hidden_size, NUM_NAME_BITS)
+        self.asked = AskedProbe(hidden_size, NUM_SLOTS, NUM_COMPARED_BITS)
         self.pairs = PairProbe(hidden_size, len(PAIRS), len(PAIR_BITS))
+        self.lengths = LengthProbe(hidden_size, len(PAIRS) + NUM_SLOTS, len(LADDER))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +74,9 @@ class Weights:
     probe: float = 0.1
     names: float = 0.1
     slots: float = 0.1
+    asked: float = 1.0
     pairs: float = 0.5
+    lengths: float = 0.3
     evidence_heads: int = 3
 
 
@@ -131,7 +152,7 @@ class NanoObjective(nn.Module):
             observer = EvidenceObserver(
                 list(naming.spans_VQF), naming.span_of_row, num_heads=weights.evidence_heads
             )
-        with _first_block_of(self.model) as first_block:
+        with _inner_outputs(self.model) as inner:
             output = self.model(**inputs, observer=observer, use_cache=False)
         words, is_right = word_loss(output.logits, labels)
         augmented_BSD = output.augmented_tokens.unflatten(0, (len(words), -1))
@@ -142,11 +163,21 @@ class NanoObjective(nn.Module):
             "answer": self.heads.answer(augmented_BSD, answers),
             "probe": self.heads.probe(cells_VFPD, attributes[:, ::every]),
         }
-        named_ND = first_block[0][naming.rows_N] if first_block else augmented_BSD[:0, 0]
+        named_ND = inner["memaug"][naming.rows_N] if "memaug" in inner else augmented_BSD[:0, 0]
         losses["names"] = self.heads.names(named_ND, naming.bits_NA[: len(named_ND)])
         slots_ND = slot_means(augmented_BSD)[naming.questions_N, naming.slots_N]
         losses["slots"] = self.heads.slots(slots_ND, naming.bits_NA)
-        losses["pairs"] = self.heads.pairs(augmented_BSD, *naming.pairs())
+        first_word_B = (labels != IGNORED).int().argmax(-1) - 1  # the word that is to be answered
+        rows_B = torch.arange(len(labels))
+        losses["asked"] = self.heads.asked(
+            inner["before_last"][rows_B, first_word_B],
+            naming.questions_N,
+            naming.slots_N,
+            naming.compared_bits(),
+        )
+        last_BD = inner["last"][rows_B, first_word_B]
+        losses["pairs"] = self.heads.pairs(last_BD, *naming.pairs())
+        losses["lengths"] = self.heads.lengths(last_BD, *naming.lengths())
         if observer is not None:
             num_layers = self.model.config.memaug_num_layers
             losses |= {
@@ -162,14 +193,22 @@ class NanoObjective(nn.Module):
 
 
 @contextmanager
-def _first_block_of(model: HourLlavaForConditionalGeneration) -> Iterator[list[Tensor]]:
-    """Keep what MemAug's first block gives in a forward: packed rows (N, D), if there is one."""
-    kept: list[Tensor] = []
+def _inner_outputs(model: HourLlavaForConditionalGeneration) -> Iterator[dict[str, Tensor]]:
+    """Keep what inner layers give in a forward.
 
-    def keep(_layer: nn.Module, _inputs: Any, output_ND: Tensor) -> None:
-        kept.append(output_ND)
+    Gives:
+        memaug: of MemAug's first block, if there is one, packed rows (N, D); before_last, last: of
+        the language model's layers (B, L, D).
+    """
+    kept: dict[str, Tensor] = {}
+    words = model.model.language_model.layers
+    wanted = [("before_last", words[max(0, len(words) - 2)]), ("last", words[-1])]
+    wanted += [("memaug", layer) for layer in model.model.memaug.layers[:1]]
 
-    hooks = [layer.register_forward_hook(keep) for layer in model.model.memaug.layers[:1]]
+    def keep(name: str, _layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+        kept[name] = output
+
+    hooks = [layer.register_forward_hook(partial(keep, name)) for name, layer in wanted]
     try:
         yield kept
     finally:

@@ -36,6 +36,8 @@ NUM_RARE = 5
 """Shapes that are needles or absent; the other ones are background and story."""
 MOST_SECONDS = {"visitor": 4, "performer": 6}
 """Room for a part of the story, whose piece is chosen later and may be shorter."""
+AROUND, RUN_SECONDS = 3, 4
+"""Seconds kept on both sides of what a thinned video is asked about; those of a run of the rest."""
 TRIES = 40
 
 
@@ -47,11 +49,13 @@ class VideoSample:
         features_FPD: of the frozen tower, float16.
         classes_FPA: uint8 class numbers of every cell, for the attribute probe.
         timeline: the truth; a spliced one lists scenes, needles and story alone.
+        seconds_F: when its frames are, whole seconds, rising; of a thinned video not all.
     """
 
     features_FPD: Tensor
     classes_FPA: Tensor
     timeline: Timeline
+    seconds_F: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,22 +166,30 @@ class Scrapbook:
             for scene, rows in stretches.items()
         }
 
-    def videos(self, seconds: int, count: int, rng: Random) -> list[VideoSample]:
+    def videos(
+        self, seconds: int, count: int, rng: Random, *, num_frames: int | None = None
+    ) -> list[VideoSample]:
         """Make some videos of a length.
+
+        Args:
+            num_frames: keep so many frames of each (default: one a second): all that can be
+                asked about, and of the rest short runs, evenly spread.
 
         Raises:
             RuntimeError: there are too few pieces.
         """
         made: list[VideoSample] = []
         for _ in range(100 * count):
-            video = self.video(seconds, rng)
+            video = self.video(seconds, rng, num_frames=num_frames)
             if video is not None:
                 made.append(video)
             if len(made) == count:
                 return made
         raise RuntimeError(f"too few clips to make {count} videos of {seconds} s of their pieces")
 
-    def video(self, seconds: int, rng: Random) -> VideoSample | None:
+    def video(
+        self, seconds: int, rng: Random, *, num_frames: int | None = None
+    ) -> VideoSample | None:
         """Make a video that never was; None where the pieces do not suffice."""
         timeline = make_timeline(seconds, rng.randrange(10_000_000))
         plan = _Plan(timeline, rng)
@@ -188,9 +200,19 @@ class Scrapbook:
         if rows is None:
             return None
         appearances = [one for start, piece in placed for one in piece.moved_to(start)]
+        seconds_F = torch.arange(seconds)
+        if num_frames is not None and num_frames < seconds:
+            spans = [(one.start_seconds, one.end_seconds) for one in appearances]
+            cuts = [one.start_seconds for one in timeline.scenes] + [seconds]
+            kept = _thinned([*spans, *((cut, cut) for cut in cuts)], seconds, num_frames, rng)
+            if kept is None:
+                return None
+            seconds_F = torch.from_numpy(kept)
+            rows = rows[seconds_F]
         return VideoSample(
             features_FPD=self.features_FPD[rows],
             classes_FPA=self.classes_FPA[rows],
+            seconds_F=seconds_F,
             timeline=replace(
                 timeline,
                 absent_shape=shapes[NUM_RARE - 1],
@@ -358,6 +380,28 @@ def _key_of(scene: str, piece: Piece) -> tuple[Any, ...]:
     if one.role == "agent":
         return one.role, scene
     return one.role, scene, one.shape, one.colour
+
+
+def _thinned(
+    spans: Sequence[tuple[int, int]], seconds: int, num_frames: int, rng: Random
+) -> np.ndarray | None:
+    """Choose seconds: those in and around the spans, and short runs of the rest, evenly spread.
+
+    Runs, because what is done in the background is seen over several frames. None where the spans
+    alone are more than is to be kept.
+    """
+    is_kept = np.zeros(seconds, dtype=bool)
+    for start, end in spans:
+        is_kept[max(0, start - AROUND) : end + AROUND] = True
+    rest, missing = np.flatnonzero(~is_kept), num_frames - int(is_kept.sum())
+    if missing < 0:
+        return None
+    runs = np.split(rest, np.arange(RUN_SECONDS, len(rest), RUN_SECONDS))
+    num_runs = min(len(runs), missing // RUN_SECONDS + 2)
+    numbers = ((np.arange(num_runs) + rng.random()) * len(runs) / num_runs).astype(int)
+    chosen = np.concatenate([runs[number] for number in numbers])
+    is_kept[rng.sample(chosen.tolist(), missing)] = True
+    return np.flatnonzero(is_kept)
 
 
 def _any_of(pieces: Sequence[Piece], rng: Random) -> Piece | None:

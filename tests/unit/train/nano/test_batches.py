@@ -112,6 +112,36 @@ def test_word_loss_calls_a_row_right_when_every_answer_word_is_likeliest() -> No
     assert losses[0] < 0.01 < losses[1]
 
 
+def test_the_answer_begins_behind_the_mark_that_the_last_probes_read(
+    model, tokenizer, clips
+) -> None:
+    composer = Composer(model.config, tokenizer, FAMILIES)
+    _, batch = make_batch(composer, clips)
+    read: list[torch.Tensor] = []
+    heads = Heads(32, len(composer.answers), SETTINGS.tube_size)
+    objective = NanoObjective(model, heads, ONE_HEAD)
+    heads.asked.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    before_last = model.model.language_model.layers[max(0, SETTINGS.language_layers - 2)]
+    hidden: list[torch.Tensor] = []
+    before_last.register_forward_hook(lambda *given: hidden.append(given[2]))
+    objective(**batch.arguments())
+    is_mark = batch.inputs["input_ids"] == composer.start_id
+    assert is_mark.sum() == len(is_mark)
+    assert torch.equal(read[0], hidden[0][is_mark])
+
+
+def test_of_a_thinned_video_frames_are_told_by_their_seconds(model, tokenizer, clips) -> None:
+    composer = Composer(model.config, tokenizer, FAMILIES)
+    timeline = clips[0]
+    questions = draw_questions(timeline, 6, FAMILIES, Random(3))
+    seconds = torch.cat([torch.arange(0, 4), torch.arange(6, timeline.duration_seconds)])
+    features = torch.randn(20, 4, 32)
+    whole = composer.compose([features], [questions])
+    thinned = composer.compose([features[seconds]], [questions], seconds_VF=[seconds])
+    assert torch.equal(thinned.naming.spans_VQF, whole.naming.spans_VQF[..., seconds])
+    assert torch.equal(thinned.inputs["video_seconds"][0], seconds)
+
+
 def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
     composer = Composer(model.config, tokenizer, FAMILIES)
     objective = NanoObjective(
@@ -120,7 +150,7 @@ def test_a_step_reaches_every_trained_part(model, tokenizer, clips) -> None:
     model.model.vision_tower.requires_grad_(False)
     _, batch = make_batch(composer, clips)
     scored = objective(**batch.arguments())
-    told = {"evidence", "spread", "probe", "names", "slots", "pairs"}
+    told = {"evidence", "spread", "probe", "names", "slots", "asked", "pairs", "lengths"}
     assert set(scored.losses) == {"words", "answer", *told}
     assert sum(objective.tally.asked.values()) == 6
     scored.loss.backward()
@@ -141,7 +171,7 @@ def test_clock_time_stays_out_of_the_memory(model, tokenizer, clips, tmp_path) -
         model,
         heads,
         OneBatch(model.config, tokenizer, FAMILIES),
-        lambda seconds, count, rng: [],
+        lambda seconds, count, rng, num_frames=None: [],
         LoopSettings(
             stages=(Stage(num_steps=3, seconds=(20, 20)),),
             weights=ONE_HEAD,

@@ -31,7 +31,9 @@ LOOP = LoopSettings(
 )
 
 
-def whole_clips(seconds: int, count: int, rng: Random) -> list[VideoSample]:
+def whole_clips(
+    seconds: int, count: int, rng: Random, *, num_frames: int | None = None
+) -> list[VideoSample]:
     """Videos of one kind of noise each; splicing has tests of its own."""
     timelines = [training_timeline(seconds, rng.randrange(1000)) for _ in range(count)]
     return [
@@ -39,6 +41,7 @@ def whole_clips(seconds: int, count: int, rng: Random) -> list[VideoSample]:
             features_FPD=torch.full((seconds, 4, 32), timeline.seed / 1000),
             classes_FPA=attribute_classes(attributes_per_second(timeline)).to(torch.uint8),
             timeline=timeline,
+            seconds_F=torch.arange(seconds),
         )
         for timeline in timelines
     ]

@@ -18,6 +18,7 @@ from hour_llava.train.nano.naming import (
     slot_means,
 )
 from hour_llava.train.nano.tower import ACTS, MEMORY_SIZES, attribute_classes
+from hour_llava.world.families import LADDER
 from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.questions import Question, ask
 from hour_llava.world.timeline import CELLS, COLOURS, SCENES, SHAPES, Timeline, make_timeline
@@ -39,9 +40,12 @@ def timeline() -> Timeline:
 def told(tokenizer: PreTrainedTokenizerBase, timeline: Timeline, question: Question) -> Naming:
     ids = tokenizer(question.question, add_special_tokens=False).input_ids
     classes = attribute_classes(attributes_per_second(timeline))[None]
-    spans = _spans([[question]], SECONDS)
+    seconds = [torch.arange(SECONDS)]
+    spans = _spans([[question]], seconds)
     rows = VISUAL + len(ids)
-    return Names(tokenizer).tell([[ids]], [[rows]], spans, classes, first_word=VISUAL)
+    return Names(tokenizer).tell(
+        [[ids]], [[rows]], spans, classes, seconds_VF=seconds, first_word=VISUAL
+    )
 
 
 def bits_of(naming: Naming, row: int, column: str) -> list[int]:
@@ -120,6 +124,26 @@ def test_of_four_names_the_pair_of_one_colour_is_found(tokenizer, timeline) -> N
     assert alike == [{visitor, question.answer}]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_length_between_two_names_is_the_gap_that_is_asked_for(
+    tokenizer, timeline, seed: int
+) -> None:
+    question = ask(timeline, "gap", Random(seed))
+    assert question is not None
+    questions, numbers, rungs = told(tokenizer, timeline, question).lengths()
+    assert set(questions.tolist()) == {0}
+    assert [LADDER[rung] for rung in rungs[numbers == 0]] == [question.answer]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_how_long_a_scene_is_seen_is_its_length(tokenizer, timeline, seed: int) -> None:
+    question = ask(timeline, "scene_duration", Random(seed))
+    assert question is not None
+    _, numbers, rungs = told(tokenizer, timeline, question).lengths()
+    assert numbers.tolist() == [len(PAIRS)]
+    assert LADDER[int(rungs[0])] == question.answer
+
+
 def test_a_slot_is_the_mean_of_its_visual_tokens() -> None:
     tokens = torch.arange(10.0)[None, :, None]
     assert slot_means(tokens).flatten().tolist() == [1.0, 3.5, 6.0, 8.5]
@@ -152,7 +176,9 @@ def test_the_absent_and_the_unlabelled_are_told_nothing(tokenizer, timeline) -> 
     classes = attribute_classes(attributes_per_second(timeline))[None]
     rows = [[VISUAL + len(ids)]]
     for given in (classes, None):
-        naming = Names(tokenizer).tell([[ids]], rows, spans, given, first_word=VISUAL)
+        naming = Names(tokenizer).tell(
+            [[ids]], rows, spans, given, seconds_VF=[torch.arange(SECONDS)], first_word=VISUAL
+        )
         assert naming.rows_N.tolist() == []
         assert naming.bits_NA.shape == (0, NUM_NAME_BITS)
         assert torch.equal(naming.spans_VQF, spans)

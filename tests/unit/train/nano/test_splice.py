@@ -146,3 +146,33 @@ def test_too_few_clips_are_named() -> None:
     )
     with pytest.raises(RuntimeError, match="too few clips"):
         book.videos(600, 1, Random(0))
+
+
+def test_a_thinned_video_keeps_all_that_can_be_asked_about(scraps: Scrapbook) -> None:
+    whole = scraps.videos(1500, 3, Random(9))
+    thinned = scraps.videos(1500, 3, Random(9), num_frames=400)
+    rng = Random(0)
+    for one, all_of_it in zip(thinned, whole, strict=True):
+        seconds = one.seconds_F
+        assert len(seconds) == len(one.features_FPD) == len(one.classes_FPA) == 400
+        assert (seconds.diff() > 0).all()
+        for question in draw_questions(one.timeline, 200, FAMILIES, rng):
+            for span in question.evidence:
+                asked = torch.arange(int(span.start_seconds), int(span.end_seconds))
+                assert torch.isin(asked, seconds).all(), question
+        longest_hole = seconds.diff().max()
+        assert longest_hole < 60, "the rest is evenly spread"
+        assert all_of_it.timeline.duration_seconds == one.timeline.duration_seconds == 1500
+
+
+def test_a_thinned_video_shows_at_each_second_what_its_truth_says(scraps: Scrapbook) -> None:
+    for video in scraps.videos(1500, 3, Random(4), num_frames=400):
+        told = attribute_classes(attributes_per_second(video.timeline, video.seconds_F)).long()
+        for name in ("scene", "digit"):
+            column = COLUMNS.index(name)
+            assert torch.equal(video.classes_FPA[..., column].long(), told[..., column])
+
+
+def test_more_to_ask_about_than_frames_to_keep_makes_no_video(scraps: Scrapbook) -> None:
+    with pytest.raises(RuntimeError, match="too few clips"):
+        scraps.videos(1500, 1, Random(4), num_frames=40)
