@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from hour_llava.errors import ConfigError
 from hour_llava.train.distributed import rank
+from hour_llava.train.signals import ending
 from hour_llava.train.watching.log import LOG
 
 CONFIG = "config.json"
@@ -52,7 +53,7 @@ def own_folder(out: Path) -> Iterator[None]:
         new = [name for name in _OF_A_START if not (out / name).exists()]
         new += [_LOCK, _HOLDER] if is_new else []
         holder.write_text(f"{socket.gethostname()}, process {os.getpid()}", encoding="utf-8")
-        with _left_as_found(out, new):
+        with ending(), _left_as_found(out, new):
             yield
     finally:
         lock.release()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish: save, then end.
+"""SIGTERM and SIGINT as a wish: save, then end; and SIGTERM before there is anything to save.
 
 The second Ctrl-C ends at once. Only the main thread may set handlers; elsewhere signals do what
 they always do.
@@ -7,6 +7,7 @@ they always do.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,19 @@ def wishing() -> Iterator[Wish]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Let SIGTERM end the process as an exception would: what is open is closed behind it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(EXIT_CODES[number]))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def leave_to_parent(_: int) -> None:

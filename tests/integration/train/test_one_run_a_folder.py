@@ -54,6 +54,21 @@ def test_a_second_run_is_refused_while_one_is_at_work_and_not_after_its_end(
     assert run.train(prepared(tmp_path), tmp_path).is_dir()
 
 
+def test_a_start_that_is_told_to_end_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "a"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(out)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert out.is_dir()
+    holder.terminate()  # as torchrun does where another rank failed
+    assert holder.wait(30) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_goes_on_with_its_own_rows_alone(tmp_path: Path) -> None:
     config = prepared(tmp_path)
     run.train(config, tmp_path)

@@ -167,17 +167,7 @@ class NanoObjective(nn.Module):
         losses["names"] = self.heads.names(named_ND, naming.bits_NA[: len(named_ND)])
         slots_ND = slot_means(augmented_BSD)[naming.questions_N, naming.slots_N]
         losses["slots"] = self.heads.slots(slots_ND, naming.bits_NA)
-        first_word_B = (labels != IGNORED).int().argmax(-1) - 1  # the word that is to be answered
-        rows_B = torch.arange(len(labels))
-        losses["asked"] = self.heads.asked(
-            inner["before_last"][rows_B, first_word_B],
-            naming.questions_N,
-            naming.slots_N,
-            naming.compared_bits(),
-        )
-        last_BD = inner["last"][rows_B, first_word_B]
-        losses["pairs"] = self.heads.pairs(last_BD, *naming.pairs())
-        losses["lengths"] = self.heads.lengths(last_BD, *naming.lengths())
+        losses |= self._of_answering_token(inner, labels, naming)
         if observer is not None:
             num_layers = self.model.config.memaug_num_layers
             losses |= {
@@ -190,6 +180,20 @@ class NanoObjective(nn.Module):
                 total = total + getattr(weights, name) * loss
         self.tally.add(families, is_right, losses)
         return Scored(loss=total, losses=losses)
+
+    def _of_answering_token(
+        self, inner: Mapping[str, Tensor], labels_BL: Tensor, naming: Naming
+    ) -> dict[str, Tensor]:
+        """Read what the token knows at which the language model begins to answer."""
+        rows_B = torch.arange(len(labels_BL))
+        mark_B = (labels_BL != IGNORED).int().argmax(-1) - 1
+        before_last_BD, last_BD = (inner[name][rows_B, mark_B] for name in ("before_last", "last"))
+        slots = naming.questions_N, naming.slots_N
+        return {
+            "asked": self.heads.asked(before_last_BD, *slots, naming.compared_bits()),
+            "pairs": self.heads.pairs(last_BD, *naming.pairs()),
+            "lengths": self.heads.lengths(last_BD, *naming.lengths()),
+        }
 
 
 @contextmanager

@@ -7,7 +7,15 @@ import torch
 
 from hour_llava.memory.memaug import MemAug
 from hour_llava.memory.plan import MemoryTokens
-from hour_llava.train.nano.heads import AnswerHead, AttributeProbe, EvidenceObserver, evidence_loss
+from hour_llava.train.nano.heads import (
+    AnswerHead,
+    AskedProbe,
+    AttributeProbe,
+    EvidenceObserver,
+    LengthProbe,
+    PairProbe,
+    evidence_loss,
+)
 
 
 def keys_that_prefer(frame: int, num_frames: int, strength: float) -> torch.Tensor:
@@ -127,3 +135,36 @@ def test_answer_head_and_probe_learn_what_is_linearly_there() -> None:
         loss.backward()
         optimizer.step()
     assert loss < 0.1 * first
+
+
+def test_probes_of_the_answering_token_read_the_named_place_of_the_named_question() -> None:
+    hidden = torch.eye(3)  # three questions, each with a token of its own
+    questions, places = torch.tensor([2, 0]), torch.tensor([1, 3])
+    bits, rungs = torch.tensor([[1, 0], [0, 1]]), torch.tensor([1, 0])
+    for make in (AskedProbe, PairProbe):
+        probe = make(3, 4, 2)
+        silence(probe.linear)
+        assert probe(hidden, questions, places, bits).item() == pytest.approx(2 * math.log(2))
+        with torch.no_grad():
+            probe.linear.weight.view(4, 2, 3)[1, :, 2] = torch.tensor([20.0, -20.0])
+            probe.linear.weight.view(4, 2, 3)[3, :, 0] = torch.tensor([-20.0, 20.0])
+        assert probe(hidden, questions, places, bits).item() < 1e-6
+    lengths = LengthProbe(3, 4, 5)
+    silence(lengths.linear)
+    assert lengths(hidden, questions, places, rungs).item() == pytest.approx(math.log(5))
+    with torch.no_grad():
+        lengths.linear.weight.view(4, 5, 3)[1, 1, 2] = 20.0
+        lengths.linear.weight.view(4, 5, 3)[3, 0, 0] = 20.0
+    assert lengths(hidden, questions, places, rungs).item() < 1e-6
+
+
+def test_probes_of_no_names_cost_nothing() -> None:
+    nothing = torch.zeros(0, dtype=torch.long)
+    for make in (AskedProbe, PairProbe):
+        assert make(3, 4, 2)(torch.eye(3), nothing, nothing, torch.zeros(0, 2)).item() == 0
+    assert LengthProbe(3, 4, 5)(torch.eye(3), nothing, nothing, nothing).item() == 0
+
+
+def silence(linear: torch.nn.Linear) -> None:
+    torch.nn.init.zeros_(linear.weight)
+    torch.nn.init.zeros_(linear.bias)
