@@ -24,6 +24,7 @@ from hour_llava.train.nano.objective import Heads, NanoObjective, Tally, word_lo
 from hour_llava.train.nano.scratch import hold_clock_time_out
 from hour_llava.train.nano.team import Team
 from hour_llava.train.nano.tower import FrameLessons, TowerObjective
+from hour_llava.train.parts import freeze
 
 
 def train_tower(
@@ -92,6 +93,10 @@ def train_on_features(
     lessons = VideoLessons(
         composer=composer, videos=videos, settings=settings, noise=noise, team_size=team.size
     )
+    parts = ["projector", "language_model"]
+    if model.config.memaug_num_layers:
+        parts.append("memaug")
+    freeze(objective, dict.fromkeys(parts, settings.learning_rate))
     times = model.model.memory_maker.time_features
     held = hold_clock_time_out(times) if settings.is_clock_held and times is not None else None
     started = time.monotonic()
@@ -100,9 +105,6 @@ def train_on_features(
         log(f"{(time.monotonic() - started) / 60:.1f} min step {step} {objective.tally.line()}")
         objective.tally = Tally()
 
-    parts = ["projector", "language_model"]
-    if model.config.memaug_num_layers:
-        parts.append("memaug")
     train_stage(
         objective,
         lessons,
