@@ -59,5 +59,5 @@ nano: .venv/ready  ## Train the built-in model from scratch (2 CPU cores, about 
 baselines: .venv/ready  ## Train what nano is compared with, on the clips and the tower of runs/nano
 	$(BIN)/python -m hour_llava.recipes.nano_baselines
 
-clean:  ## Remove .venv, caches, demo and runs
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo runs
+clean:  ## Remove .venv, caches and demo (runs/ stays: trainings are dear)
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis demo

@@ -128,7 +128,7 @@ def _check_words(
 
 
 def as_json(answer: Answer, remembered: Remembered) -> dict[str, Any]:
-    """Return the one object of `--json`; its keys are a promise (DESIGN.md, section 3)."""
+    """Return the one object of `--json`; its keys are a promise (docs/asking.md)."""
     memory = remembered.memory
     return {
         "answer": answer.text,

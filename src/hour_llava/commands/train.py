@@ -20,7 +20,7 @@ from hour_llava.commands.terminal import say
 from hour_llava.commands.usage import UsageError, read_arguments
 from hour_llava.errors import ConfigError, ResourceError
 from hour_llava.recipes import RECIPES, Recipe
-from hour_llava.train.config import SCRATCH, DataConfig, TrainConfig
+from hour_llava.train.config import SCRATCH, DataConfig, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from hour_llava.train.estimate import Plan
@@ -85,7 +85,7 @@ def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyw
 
     keep_libraries_quiet()
     _require_data(config.data)
-    _require_start(config.model.start)
+    _require_start(config.model)
 
     def prepare(given: TrainConfig) -> TrainConfig:
         prepared = recipe.prepared(given, out)
@@ -239,12 +239,17 @@ def _require_data(data: DataConfig) -> None:
         read_manifest(path, root=data.root, features=data.features)
 
 
-def _require_start(start: str) -> None:
-    """Refuse a start that is neither here nor on a hub that can be reached; hub ids are fetched."""
+def _require_start(model: ModelConfig) -> None:
+    """Refuse a start that is neither here nor on a hub that can be reached; hub ids are fetched.
+
+    A language model and a tower together take START's place.
+    """
     from hour_llava.model.checkpoints import find_folder
 
-    if start and not start.startswith(SCRATCH):
-        find_folder(start)
+    halves = (model.language_model, model.vision_tower)
+    for start in halves if all(halves) else (model.start,):
+        if start and not start.startswith(SCRATCH):
+            find_folder(start)
 
 
 def _require_room(config: TrainConfig) -> None:

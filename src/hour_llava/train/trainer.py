@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -294,12 +295,16 @@ class HourLlavaTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        for parameter in self.trained.parameters():
-            if parameter.grad is not None and self._num_items > 1:
-                parameter.grad.div_(self._num_items)
-        norm: Any = super()._clip_grad_norm(model)
+        """Divide by the step's labelled words and shorten to the limit, in one pass."""
+        gradients = [p.grad for p in self.trained.parameters() if p.grad is not None]
+        norm: Any = get_total_norm(gradients)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = norm / self._num_items
         self._require_finite(norm)
+        shortened = (self.args.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        factor = float(shortened / self._num_items)
+        for gradient in gradients:
+            gradient.mul_(factor)
         return norm
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:

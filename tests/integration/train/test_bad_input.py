@@ -165,6 +165,11 @@ REFUSED: dict[str, tuple[list[str], tuple[object, ...], str]] = {
     "a batch that does not divide": (["good"], ("--batch.micro-batch-size", 3), "3"),
     "a folder without weights": (["good"], ("--model.start", "/tmp"), "/tmp"),
     "a hub id that is not there": (["good"], ("--model.start", "nobody/nothing"), "nobody/nothing"),
+    "halves that are not there, which take the start's place": (
+        ["good"],
+        ("--model.language-model", "nobody/words", "--model.vision-tower", "nobody/eyes"),
+        "nobody/words",
+    ),
 }
 
 

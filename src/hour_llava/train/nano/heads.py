@@ -1,7 +1,7 @@
 """Losses and heads that exist in training only; the model itself never sees them.
 
 From scratch, MemAug finds the evidence only when told where it is: without `evidence_loss` every
-question about content stayed at chance in the same budget (design/nano.md).
+question about content stayed at chance in the same budget.
 
 Shape letters: V videos, Q questions a video, n query rows of a video, H heads, K kv heads,
 E head size, M memory tokens, F frames, T tokens, A attributes, N rows, S kept tokens, D hidden.

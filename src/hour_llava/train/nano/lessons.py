@@ -3,7 +3,7 @@
 A batch is a pure function of (seed, step, rank), so a run that goes on sees what it would have
 seen. Short videos first: attention finds the evidence among a hundred tokens within minutes and
 keeps finding it in videos twelve times longer; started on long ones it finds nothing
-(design/nano.md).
+(docs/log.md).
 """
 
 from __future__ import annotations
