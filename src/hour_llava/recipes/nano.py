@@ -118,9 +118,9 @@ def _default_loops() -> tuple[LoopSettings, ...]:
     )
     long = LoopSettings(
         stages=(
-            Stage(num_steps=900, seconds=(30, 150)),
-            Stage(num_steps=1150, seconds=(40, 400)),
-            Stage(num_steps=350, seconds=(100, 3600), most_frames=300),
+            Stage(num_steps=800, seconds=(30, 150)),
+            Stage(num_steps=1000, seconds=(40, 400)),
+            Stage(num_steps=300, seconds=(100, 3600), most_frames=300),
             Stage(num_steps=20, seconds=(600, 3600)),
         ),
         learning_rate=2e-3,
@@ -132,9 +132,9 @@ def _default_loops() -> tuple[LoopSettings, ...]:
     )
     lagging = LoopSettings(
         stages=(
-            Stage(num_steps=500, seconds=(60, 400)),
-            Stage(num_steps=400, seconds=(200, 3600), most_frames=300),
-            Stage(num_steps=30, seconds=(600, 3600)),
+            Stage(num_steps=400, seconds=(60, 400)),
+            Stage(num_steps=300, seconds=(200, 3600), most_frames=300),
+            Stage(num_steps=25, seconds=(600, 3600)),
         ),
         learning_rate=1.5e-3,
         warm_up_steps=20,
