@@ -1,12 +1,13 @@
 """The node's cache: files of features copied from slow storage to a local disk, read there.
 
-    FOLDER/<key>.safetensors      a whole copy; the key is made of the source's path, size and time
-    FOLDER/.<key>.part            a copy under way, as large as it will be
-    FOLDER/.lock-00 ..            who copies; the system frees a lock when its process dies
+    FOLDER/<key>.safetensors         a whole copy; the key is of the source's path, size and time
+    FOLDER/.<key>.safetensors.part   a copy under way, as large as it will be
+    FOLDER/.lock-00 ..               who copies; the system frees a lock when its process dies
 
 Each of a video's samples reads the same file: over the network once, from then on here. Any number
-of processes may share a folder. The least recently used copies leave when the next would not fit.
-A cache that cannot help is none: then the source itself is read.
+of processes may share a folder. The least recently used copies leave when the next would not fit;
+files of other names are nobody's copies, and are neither counted nor removed. A cache that cannot
+help is none: then the source itself is read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,11 +24,15 @@ from pathlib import Path
 
 import filelock
 
+from hour_llava.data.manifest import FEATURES_SUFFIX
 from hour_llava.errors import ResourceError
 
 _NUM_LOCKS = 64  # a file's lock is shared with one in 64 others: no lock file is ever removed
 _ALL = "all"
 _GIGABYTE = 1e9
+_KEY, _SUFFIX = "[0-9a-f]{32}", re.escape(FEATURES_SUFFIX)
+_OWN = re.compile(rf"{_KEY}{_SUFFIX}|\.(?P<part>{_KEY}){_SUFFIX}\.part")
+"""Names that the cache gives: whoever names it a folder with other files keeps those."""
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +102,7 @@ class NodeCache:
         found = source.stat()
         text = f"{source.resolve()}\n{found.st_size}\n{found.st_mtime_ns}"
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        return self.folder / f"{key}{source.suffix}", found.st_size
+        return self.folder / f"{key}{FEATURES_SUFFIX}", found.st_size
 
     def _is_there(self, copy: Path, size: int) -> bool:
         """Find a whole copy, and mark it as used now."""
@@ -130,7 +136,8 @@ class NodeCache:
         """Remove what died half-made, then the least recently used copies, until `size` fits."""
         entries = list(self._entries())
         for path, part_bytes, _ in entries:
-            if path.suffix == ".part" and self._is_abandoned(path):
+            found = _OWN.fullmatch(path.name)
+            if found and found["part"] and self._is_abandoned(found["part"]):
                 path.unlink(missing_ok=True)
                 entries = [entry for entry in entries if entry[0] != path]
                 logger.info("removed %s (%d bytes), half-made", path, part_bytes)
@@ -145,9 +152,9 @@ class NodeCache:
         if total + size > self.max_bytes or size > free:
             raise OSError(f"{size} bytes do not fit beside copies that are under way")
 
-    def _is_abandoned(self, part: Path) -> bool:
+    def _is_abandoned(self, key: str) -> bool:
         """Say whether nobody makes this copy any more."""
-        lock = self._lock(Path(part.stem[1:]).stem)
+        lock = self._lock(key)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -158,7 +165,7 @@ class NodeCache:
     def _entries(self) -> Iterator[tuple[Path, int, float]]:
         """Give path, size and last use of copies, whole or under way."""
         for entry in os.scandir(self.folder):
-            if entry.name.startswith(".lock-"):
+            if not _OWN.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
                 continue
             with suppress(FileNotFoundError):
                 found = entry.stat()

@@ -92,6 +92,25 @@ def test_the_least_recently_used_leave_when_the_next_does_not_fit(tmp_path: Path
     assert cache.num_bytes() == 3 * MEGABYTE
 
 
+def test_what_the_cache_has_not_named_is_neither_counted_nor_removed(tmp_path: Path) -> None:
+    one, two = make_sources(tmp_path / "slow", 2)
+    cache = make_cache(tmp_path, 1.5)
+    key = "d41d8cd98f00b204e9800998ecf8427e"
+    names = ("x.part", ".hidden.part", "thesis.pdf", f"{key}.jpg", f".{key}.part", "v.safetensors")
+    foreign = [cache.folder / name for name in names]
+    for file in foreign:
+        file.write_bytes(b"x" * MEGABYTE)
+        os.utime(file, (0, 0))  # the least recently used of all
+    folders = [cache.folder / "photos", cache.folder / f"{key}.safetensors"]
+    for folder in folders:
+        folder.mkdir()
+    first, second = cache.local(one), cache.local(two)
+    assert (first.exists(), second.read_bytes()) == (False, two.read_bytes())
+    assert cache.num_bytes() == MEGABYTE
+    assert all(file.stat().st_size == MEGABYTE for file in foreign)
+    assert all(folder.is_dir() for folder in folders)
+
+
 def test_a_file_larger_than_the_cache_is_read_where_it_is(tmp_path: Path) -> None:
     (source,) = make_sources(tmp_path / "slow", 1)
     cache = make_cache(tmp_path, 0.5)
