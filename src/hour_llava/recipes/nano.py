@@ -8,17 +8,19 @@
 
 Two processes of one thread each share the work; the common trainer runs all stages. Every part
 leaves files in DIR/work and is passed over when those are there; a stage that was killed goes on at
-its last checkpoint. The time taken is in DIR/training.log.
+its last checkpoint. DIR/recipe.json has settings, commit and versions, DIR/training.log the time
+taken, DIR/work/STAGE/log.jsonl every step.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -33,6 +35,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from hour_llava.errors import HourLlavaError
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
@@ -65,6 +68,7 @@ from hour_llava.train.nano.tower import (
     TowerSettings,
     has_unusual_pose,
 )
+from hour_llava.train.provenance import keep_settings
 from hour_llava.world.questions import ALL_FAMILIES, vocabulary
 
 Log = Callable[[str], None]
@@ -273,8 +277,10 @@ def train_nano(out: Path, settings: NanoSettings) -> None:
     """Run all parts in two processes and save model and processor into `out`.
 
     Raises:
+        ConfigError: what is done in `out` was done with other settings.
         SystemExit: a process ended early; what is done stays done.
     """
+    keep_settings(out / "recipe.json", asdict(settings))
     (out / "work").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as meeting:
         point, started = Path(meeting) / "point", time.monotonic()
@@ -526,4 +532,7 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except HourLlavaError as error:
+        sys.exit(f"nano: error: {error}")

@@ -16,12 +16,13 @@ model goes to OUT/<name>, with a baseline.json that benchmarks/nano_exam.py read
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -29,7 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hour_llava.errors import HourLlavaError
+from hour_llava.errors import ConfigError, HourLlavaError
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_tokenizer, save
@@ -199,7 +200,7 @@ def train_baseline(
             log=lambda line: log(f"{name} {line}"),
         )
     save(model, tokenizer, folder)
-    about = asdict(baseline) | {"name": name, "is_warm": is_warm}
+    about = asdict(baseline) | {"name": name, "is_warm": is_warm, "share": share}
     about |= {"num_steps": sum(loop.num_steps for loop in loops)}
     (folder / "baseline.json").write_text(json.dumps(about, indent=2) + "\n")
     return folder
@@ -211,6 +212,21 @@ def shortened(loop: LoopSettings, share: float) -> LoopSettings:
         replace(stage, num_steps=max(1, round(share * stage.num_steps))) for stage in loop.stages
     )
     return replace(loop, stages=stages, warm_up_steps=round(share * loop.warm_up_steps))
+
+
+def _is_there(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Say whether a baseline is trained already, and refuse one that was trained in another way."""
+    path = folder / "baseline.json"
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))
+    other = [f"{k} {found.get(k)}, now {v}" for k, v in wanted.items() if found.get(k) != v]
+    if other:
+        raise ConfigError(
+            f"{folder} was trained in another way ({', '.join(other)}): name another --out, or "
+            "remove that folder"
+        )
+    return True
 
 
 def main(
@@ -228,6 +244,9 @@ def main(
         names: which ones.
         share: of the recipe's steps.
         is_warm: start from nano's final weights, and take few steps.
+
+    Raises:
+        ConfigError: one that is there was trained in another way.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -238,10 +257,15 @@ def main(
             file.write(f"{(time.monotonic() - started) / 60:6.2f} min: {line}\n")
 
     for name in names:
-        if not (out / name / "baseline.json").exists():
+        if _is_there(out / name, {"share": share, "is_warm": is_warm}):
+            print(f"{out / name} is there already", file=sys.stderr)
+        else:
             settings = NanoSettings()
             train_baseline(name, nano, out, settings, share=share, log=log, is_warm=is_warm)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except HourLlavaError as error:
+        sys.exit(f"nano_baselines: error: {error}")

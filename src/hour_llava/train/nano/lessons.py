@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hour_llava.errors import CheckpointError
 from hour_llava.train.checkpoint import last_checkpoint
+from hour_llava.train.config import WatchConfig
 from hour_llava.train.material import Material
 from hour_llava.train.nano.batches import Composer
 from hour_llava.train.nano.objective import Weights
@@ -26,6 +27,7 @@ from hour_llava.train.nano.splice import VideoSample
 from hour_llava.train.nano.team import Team
 from hour_llava.train.parts import freeze
 from hour_llava.train.trainer import HourLlavaTrainer
+from hour_llava.train.watching import callbacks as watching
 
 Key = tuple[int, int]
 """(step, rank)."""
@@ -42,6 +44,8 @@ class MakeVideos(Protocol):
 
 
 DEFAULT_WEIGHTS = Weights()
+SPEAK_EVERY = 100
+"""Steps between lines on stderr, where it is no terminal."""
 LAST_RATE = 0.03
 """Of the peak: where the cosine ends."""
 
@@ -216,7 +220,7 @@ def train_stage(
     Args:
         objective: gives the loss.
         lessons: `lessons[step, rank]` gives a batch.
-        out: of the stage.
+        out: of the stage: checkpoints, log.jsonl, curves, tensorboard.
         learning_rates: of each part of the model.
         order: what the lessons depend on.
 
@@ -231,22 +235,30 @@ def train_stage(
         num_steps=num_steps,
         global_batch_size=1,
     )
-    trainer = HourLlavaTrainer(
-        objective,
-        material,
-        out=out,
-        learning_rates=learning_rates,
-        schedule="cosine_with_min_lr",
-        warm_up=max(1, warm_up_steps),
-        betas=(0.9, 0.98),
-        weight_decay=weight_decay,
-        save_every_steps=save_every,
-        seed=seed,
-        device="cpu",
-        callbacks=callbacks,
-        arguments={"lr_scheduler_kwargs": {"min_lr_rate": LAST_RATE}},
-    )
-    ended_by = trainer.train(resume=last_checkpoint(out / "checkpoints"))
+    with watching(
+        WatchConfig(log_every_steps=SPEAK_EVERY),
+        out,
+        name=f"nano, {out.name}",
+        samples_per_step=1,
+        facts={"seed": seed, "order": order},
+        is_first_process=team.rank == 0,
+    ) as watchers:
+        trainer = HourLlavaTrainer(
+            objective,
+            material,
+            out=out,
+            learning_rates=learning_rates,
+            schedule="cosine_with_min_lr",
+            warm_up=max(1, warm_up_steps),
+            betas=(0.9, 0.98),
+            weight_decay=weight_decay,
+            save_every_steps=save_every,
+            seed=seed,
+            device="cpu",
+            callbacks=[*watchers, *callbacks],
+            arguments={"lr_scheduler_kwargs": {"min_lr_rate": LAST_RATE}},
+        )
+        ended_by = trainer.train(resume=last_checkpoint(out / "checkpoints"))
     if ended_by is not None:
         raise SystemExit(128 + ended_by)
 

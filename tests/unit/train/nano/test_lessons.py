@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from random import Random
 
 import pytest
@@ -75,6 +76,8 @@ def test_a_stopped_stage_goes_on_to_the_last_bit(tmp_path) -> None:
     assert len(whole) == 8
     assert parts == [*whole[:5], *whole[3:]]  # it was saved behind the third step
     assert all(torch.equal(weight, again[name]) for name, weight in weights.items())
+    lines = [json.loads(line) for line in (tmp_path / "parts/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "step"] == [*range(1, 9)]
 
 
 def test_a_batch_depends_on_seed_step_and_rank_alone() -> None:

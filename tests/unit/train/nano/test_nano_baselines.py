@@ -10,13 +10,14 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 import hour_llava  # noqa: F401  (registers the Auto classes)
-from hour_llava.errors import HourLlavaError
+from hour_llava.errors import ConfigError, HourLlavaError
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.video_processing_hour_llava import HourLlavaVideoProcessor
 from hour_llava.recipes.nano import FAMILIES, NanoSettings, make_config, make_tokenizer, save
 from hour_llava.recipes.nano_baselines import (
     BASELINES,
     FewFrames,
+    main,
     make_model,
     shortened,
     train_baseline,
@@ -78,6 +79,9 @@ def test_every_baseline_trains_on_a_finished_run(name, finished: Path, tmp_path:
     assert len(lines) == 2  # half of four steps
     about = json.loads((folder / "baseline.json").read_text())
     assert about["num_steps"] == 2
+    main(nano=finished, out=tmp_path, names=(name,), share=0.5)  # it is there
+    with pytest.raises(ConfigError, match=r"share 0\.5, now 1\.0\): name another --out"):
+        main(nano=finished, out=tmp_path, names=(name,))
     model = AutoModelForImageTextToText.from_pretrained(folder)
     assert len(model.model.memaug.layers) == (0 if name == "no_memaug" else 1)
     shared = AutoModelForImageTextToText.from_pretrained(finished).model.vision_tower.state_dict()
