@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,7 +17,7 @@ from hour_llava.commands.terminal import say
 from hour_llava.errors import DataError
 
 if TYPE_CHECKING:
-    from hour_llava.data.extraction import Job
+    from hour_llava.data.extraction import Extracted, Job
 
 _SAY_SECONDS = 60.0
 
@@ -39,8 +39,10 @@ def extract(
     """Extract the features of videos, one safetensors file each, to train on them.
 
     Stopped in the middle, even by `kill -9`, it goes on with the first video that is not there.
-    Videos that cannot be read are listed in OUT/broken-I-of-N.jsonl, and the exit code is 1. On
-    several GPUs start one process each: CUDA_VISIBLE_DEVICES=3 ... --shard 3/8.
+    Videos that cannot be read, and rows that are no samples, are listed in
+    OUT/broken-I-of-N.jsonl, and the exit code is 1. Features that are there from another video of
+    the same path are refused. On several GPUs start one process each: CUDA_VISIBLE_DEVICES=3 ...
+    --shard 3/8.
 
     Args:
         source: a training manifest, or a folder of videos
@@ -52,7 +54,7 @@ def extract(
         root: the folder that the manifest's paths are relative to; by default its own
         device: cpu, cuda, cuda:1, mps; the best there is by default
         dtype: float32, bfloat16 or float16
-        overwrite: replace features of another tower, rate or storage
+        overwrite: replace features of another video, tower, rate or storage
     """
     from hour_llava.commands.loading import load_quietly
     from hour_llava.data.extraction import extract as extract_all
@@ -62,11 +64,14 @@ def extract(
 
     number, count = _parse_shard(shard)
     if source.is_dir():
-        jobs = jobs_of_folder(source, out)
+        jobs, bad_rows = jobs_of_folder(source, out), []
     else:
-        jobs = jobs_of_manifest(read_manifest(source, root=root), out)
+        jobs, bad_rows = jobs_of_manifest(read_manifest(source, root=root), out)
     if not jobs:
-        raise DataError(f"{source}: it names no videos to extract features of")
+        bad = f"; {len(bad_rows):,} rows are no samples, the first: " if bad_rows else ""
+        raise DataError(
+            f"{source}: it names no videos to extract features of{bad}{_first(bad_rows)}"
+        )
     own = list(share(jobs, number, count))
     out.mkdir(parents=True, exist_ok=True)
     assistant = load_quietly(model, device=device, dtype=dtype)
@@ -81,6 +86,7 @@ def extract(
             fps=fps,
             storage=storage,
             overwrite=overwrite,
+            bad_rows=bad_rows[number::count],
             on_frames=watcher.on_frames,
         )
     print(out)
@@ -88,14 +94,22 @@ def extract(
         f"{done.num_done:,} videos extracted ({done.num_frames:,} frames, "
         f"{readable_bytes(done.num_bytes)}), {done.num_there:,} were there"
     )
-    if not done.broken:
+    if not done.broken and not done.bad_rows:
         return 0
-    video, reason = done.broken[0]
-    say(
-        f"error: {len(done.broken):,} of {len(own):,} videos are broken, listed in "
-        f"{out / f'broken-{number}-of-{count}.jsonl'}; the first is {video}: {reason}"
-    )
+    _say_broken(done, len(own), out / f"broken-{number}-of-{count}.jsonl")
     return 1
+
+
+def _say_broken(done: Extracted, num_videos: int, listed: Path) -> None:
+    rows = f" and {len(done.bad_rows):,} rows are no samples" if done.bad_rows else ""
+    say(
+        f"error: {len(done.broken):,} of {num_videos:,} videos are broken{rows}, listed in "
+        f"{listed}; the first is {_first([*done.bad_rows, *done.broken])}"
+    )
+
+
+def _first(named: Sequence[tuple[str, str]]) -> str:
+    return ": ".join(named[0]) if named else ""
 
 
 class _Watcher:

@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hour_llava.data.features import FeaturesHeader, Storage, open_features, write_features
+from hour_llava.data.features import (
+    FeaturesFile,
+    FeaturesHeader,
+    Storage,
+    open_features,
+    write_features,
+)
 from hour_llava.data.manifest import Manifest, features_path
 from hour_llava.errors import DataError, VideoError
 
@@ -41,25 +47,37 @@ class Job:
 
 @dataclass(kw_only=True)
 class Extracted:
-    """What was done."""
+    """What was done; of a broken video, or of a row that is no sample, its name and why."""
 
     num_done: int = 0
     num_there: int = 0
     num_frames: int = 0
     num_bytes: int = 0
     broken: list[tuple[str, str]] = field(default_factory=list)
+    bad_rows: list[tuple[str, str]] = field(default_factory=list)
 
 
-def jobs_of_manifest(manifest: Manifest, out: Path) -> list[Job]:
-    """List the videos that a manifest names, each once."""
+def jobs_of_manifest(manifest: Manifest, out: Path) -> tuple[list[Job], list[tuple[str, str]]]:
+    """List the videos that a manifest names, each once, and the rows that are no samples.
+
+    Such a row stops nothing, for it stops no training: there another one takes its place.
+
+    Returns:
+        The jobs; of each such row its place, and why.
+    """
     videos: dict[str, None] = {}
+    bad_rows: list[tuple[str, str]] = []
     for index in range(len(manifest)):
-        sample = manifest.raw(index)
+        try:
+            sample = manifest.raw(index)
+        except DataError as error:
+            where = manifest.where(index)
+            bad_rows.append((where, " ".join(str(error).removeprefix(f"{where}: ").split())))
+            continue
         if sample.video is not None and sample.features is None:
             videos[sample.video] = None
-    return _distinct(
-        [Job(video=manifest.root / video, target=features_path(out, video)) for video in videos]
-    )
+    jobs = [Job(video=manifest.root / video, target=features_path(out, video)) for video in videos]
+    return _distinct(jobs), bad_rows
 
 
 def jobs_of_folder(folder: Path, out: Path) -> list[Job]:
@@ -91,6 +109,7 @@ def extract(
     fps: float = 1.0,
     storage: Storage = "bf16",
     overwrite: bool = False,
+    bad_rows: Sequence[tuple[str, str]] = (),
     on_frames: Callable[[int, int], None] = lambda done, total: None,
 ) -> Extracted:
     """Extract the features of videos, one file each.
@@ -99,17 +118,21 @@ def extract(
         jobs: The videos of this process.
         encoder: Its model's.
         tower: `features.tower_digest` of its model.
-        broken_list: A JSONL that names the videos that could not be read; absent if none.
+        broken_list: A JSONL that names what could not be read: `bad_rows`, then videos; absent if
+            there is nothing.
         fps: Frames a second.
         storage: How features are kept.
-        overwrite: Make those anew that are there from another tower or rate.
+        overwrite: Make those anew that are there from another video, tower or rate.
+        bad_rows: Of `jobs_of_manifest`, this process's share.
         on_frames: Told how many frames of the current video are done, of how many.
 
     Raises:
-        DataError: features of another tower are there, and `overwrite` is not set.
+        DataError: features of another video or tower are there, and `overwrite` is not set.
     """
-    done = Extracted()
+    done = Extracted(bad_rows=list(bad_rows))
     broken_list.unlink(missing_ok=True)
+    for where, reason in bad_rows:
+        _append(broken_list, {"row": where, "error": reason})
     for job in jobs:
         if _is_there(job, tower=tower, fps=fps, storage=storage, overwrite=overwrite):
             done.num_there += 1
@@ -139,7 +162,55 @@ def _is_there(job: Job, *, tower: str, fps: float, storage: Storage, overwrite: 
             f"frames a second in {found.storage}, asked are {tower}, {fps:g} and {storage}: name "
             "another --out, or replace it with --overwrite"
         )
+    return same and _is_of(job, found, overwrite=overwrite)
+
+
+def _is_of(job: Job, found: FeaturesFile, *, overwrite: bool) -> bool:
+    """Say whether features are of a job's video; it is read only where that is not plain.
+
+    Raises:
+        DataError: they are of another one, and `overwrite` is not set.
+    """
+    made_of = found.header
+    if not made_of.content_digest or _is_untouched(job, made_of.video):
+        return True
+    try:
+        content = _digest(job.video)
+    except VideoError:  # extracting it tells why
+        return False
+    same = content == made_of.content_digest
+    if not same and not overwrite:
+        raise DataError(
+            f"{job.target} is there from {made_of.video} with the content "
+            f"{made_of.content_digest:.12}, {job.video} has {content:.12}: give the videos one "
+            "root, name another --out, or replace it with --overwrite"
+        )
     return same
+
+
+def _is_untouched(job: Job, made_of: str) -> bool:
+    """Say whether a video is the file that was read, and has not been touched since.
+
+    One that has been deleted, to save room, has left its features behind.
+    """
+    if str(job.video.resolve()) != made_of:
+        return False
+    try:
+        video = job.video.stat()
+    except OSError:
+        return True
+    return max(video.st_mtime_ns, video.st_ctime_ns) < job.target.stat().st_mtime_ns
+
+
+def _digest(video: Path) -> str:
+    """Name a video's content: a few CPU seconds an hour of video.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+    from hour_llava.video import probe
+
+    return probe(video).content_digest
 
 
 def _extract_one(
@@ -165,7 +236,7 @@ def _extract_one(
             tower_digest=tower,
             duration_seconds=reader.info.duration_seconds,
             fps=fps,
-            video=str(job.video),
+            video=str(job.video.resolve()),
             content_digest=reader.info.content_digest,
         )
     features = torch.cat(parts) if parts else torch.empty(0, 1, 1)

@@ -48,8 +48,8 @@ class FeaturesHeader:
         tower_digest: Of the tower that made them; see `tower_digest`.
         duration_seconds: Of the video.
         fps: Frames a second that were read.
-        video: Name of the video, for people.
-        content_digest: Of the video's bytes.
+        video: Path of the video when it was read.
+        content_digest: Of the video stream's bytes; empty where it is not known.
     """
 
     tower_digest: str

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from hour_llava.cli import main
+from hour_llava.data.extraction import Extracted, extract, jobs_of_folder, jobs_of_manifest
 from hour_llava.data.features import open_features
 from hour_llava.data.manifest import Sample, read_manifest, write_manifest
+from hour_llava.errors import DataError
 from hour_llava.session import load
 
 
@@ -91,3 +96,78 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "v.mp4").touch()
     assert main(["extract", str(tmp_path), "--out", str(tmp_path / "o"), "--shard", "8/8"]) == 1
     assert "--shard 8/8" in capsys.readouterr().err
+
+
+class BlankEncoder:
+    """Stands in for a tower: what is extracted matters not here."""
+
+    batch_frames = 64
+
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+        return torch.zeros(len(frames), 1, 1)
+
+
+def extract_folder(folder: Path, out: Path, *, overwrite: bool = False) -> Extracted:
+    jobs = jobs_of_folder(folder, out)
+    return extract(jobs, BlankEncoder(), tower="t", broken_list=out / "broken", overwrite=overwrite)
+
+
+def test_features_of_another_video_of_the_same_name_are_refused_or_replaced(
+    videos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "features"
+    for name, source in {"one": "a.mp4", "two": "sub/b.mp4", "moved": "a.mp4"}.items():
+        (tmp_path / name).mkdir()
+        shutil.copy(videos / source, tmp_path / name / "0001.mp4")
+    assert extract_folder(tmp_path / "one", out).num_done == 1
+    made = open_features(out / "0001.mp4.safetensors").header
+    with pytest.raises(DataError, match=r"one/0001\.mp4 .*two/0001\.mp4 .*--overwrite"):
+        extract_folder(tmp_path / "two", out)
+    assert open_features(out / "0001.mp4.safetensors").header == made
+    assert extract_folder(tmp_path / "moved", out).num_there == 1
+    (tmp_path / "two/0001.mp4").replace(tmp_path / "one/0001.mp4")  # as old as ever: re-encoded
+    with pytest.raises(DataError, match="--overwrite"):
+        extract_folder(tmp_path / "one", out)
+    assert extract_folder(tmp_path / "one", out, overwrite=True).num_done == 1
+    assert open_features(out / "0001.mp4.safetensors").header.content_digest != made.content_digest
+    assert extract_folder(tmp_path / "one", out).num_there == 1
+
+
+def test_a_deleted_video_keeps_its_features_and_a_missing_one_takes_no_other_s(
+    videos: Path, tmp_path: Path
+) -> None:
+    turns = ({"from": "human", "value": "<video>\nwhy"}, {"from": "gpt", "value": "so"})
+    for name in ("one", "two"):
+        row = Sample(id="0", video="v.mp4", conversations=turns)
+        write_manifest(tmp_path / name / "m.jsonl", [row])
+    shutil.copy(videos / "a.mp4", tmp_path / "one/v.mp4")
+    extract_folder(tmp_path / "one", tmp_path / "out")
+    (tmp_path / "one/v.mp4").unlink()
+    for name, wanted in {"one": (1, 0), "two": (0, 1)}.items():
+        jobs, _ = jobs_of_manifest(read_manifest(tmp_path / name / "m.jsonl"), tmp_path / "out")
+        done = extract(jobs, BlankEncoder(), tower="t", broken_list=tmp_path / "broken")
+        assert (done.num_there, len(done.broken)) == wanted
+
+
+def test_a_row_that_is_no_sample_is_listed_and_the_others_are_extracted(
+    videos: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "features"
+    bad = ['{"video": "a.mp4"}', '{"id": cut']
+    manifest.write_text("\n".join(bad))
+    arguments = ["extract", str(manifest), "--out", str(out), "--model", str(tiny_model)]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert (
+        f"no videos to extract features of; 2 rows are no samples, the first: {manifest}:1" in said
+    )
+    good = (videos / "m.jsonl").read_text().splitlines()[0]
+    manifest.write_text("\n".join([bad[0], good, bad[1]]))
+    assert main([*arguments, "--root", str(videos)]) == 1
+    said = capsys.readouterr().err
+    assert "1 videos extracted (16 frames" in said
+    assert f"error: 0 of 1 videos are broken and 2 rows are no samples, listed in {out}" in said
+    assert f"the first is {manifest}:1: no `conversations`" in said
+    listed = [json.loads(line) for line in (out / "broken-0-of-1.jsonl").read_text().splitlines()]
+    assert [row["row"] for row in listed] == [f"{manifest}:1", f"{manifest}:3"]
+    assert all(row["error"] for row in listed)
