@@ -19,7 +19,7 @@ from PIL import Image
 
 from hour_llava.data.collate import Collator, Row, Video, read_image
 from hour_llava.data.conversation import format_ids
-from hour_llava.data.faults import conversation_faults, leaks
+from hour_llava.data.faults import MAX_PIXEL_FRAMES, conversation_faults, leaks, pixel_fault
 from hour_llava.data.features import open_features
 from hour_llava.data.manifest import Manifest, Sample, shown
 from hour_llava.errors import DataError, VideoError
@@ -34,7 +34,7 @@ KINDS = MappingProxyType(
         "unicode": "text that is no Unicode (half of a surrogate pair)",
         "placeholder": "placeholders that do not fit the pictures",
         "image": "an image that is missing, broken, or 1 pixel wide",
-        "video": "a video that is missing or broken",
+        "video": "a video that is missing, broken, or too long to be read as pixels",
         "features": "features that are missing, broken, of another tower or shape, or NaN",
         "long": "more tokens than are allowed",
         "learned": "nothing learned, or an answer that MemAug sees",
@@ -194,11 +194,13 @@ class ManifestCheck:
             return _Medium(kind="video")
         from hour_llava.video import read_frames
 
-        fps = 1.0 if self.collator is None else self.collator.fps
+        own = self.collator
+        fps, limit = (1.0, MAX_PIXEL_FRAMES) if own is None else (own.fps, own.max_pixel_frames)
         with read_frames(path, fps=fps, threads=1) as reader:
             next(iter(reader), None)  # the first frame must decode
             return _Medium(
                 kind="video",
+                fault=pixel_fault(path, reader.num_frames, limit),
                 num_frames=reader.num_frames,
                 duration_seconds=reader.info.duration_seconds,
             )

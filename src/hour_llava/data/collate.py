@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hour_llava.data.cache import NodeCache
 from hour_llava.data.conversation import IGNORED, encode_conversation, place_pictures_first
-from hour_llava.data.faults import SPEAKERS, conversation_faults
+from hour_llava.data.faults import MAX_PIXEL_FRAMES, SPEAKERS, conversation_faults, pixel_fault
 from hour_llava.data.features import FeaturesFile, open_features
 from hour_llava.data.manifest import IMAGE, VIDEO, Sample, shown
 from hour_llava.data.mixture import Mixture
@@ -96,7 +96,7 @@ class Collator:
         tower: `features.tower_digest` of the model; None takes features of any tower.
         feature_size: Of the model's tower; None takes any.
         fps: At which video files are read.
-        max_pixel_frames: Longer videos must come as features: an hour as pixels takes 6.4 GB.
+        max_pixel_frames: Longer videos must come as features.
         cache: Where files of features are copied to and read from; None reads them where they are.
     """
 
@@ -110,7 +110,7 @@ class Collator:
         tower: str | None = None,
         feature_size: int | None = None,
         fps: float = 1.0,
-        max_pixel_frames: int = 1024,
+        max_pixel_frames: int = MAX_PIXEL_FRAMES,
         cache: NodeCache | None = None,
     ) -> None:
         if question_scope not in ("conversation", "turn"):
@@ -277,12 +277,8 @@ class Collator:
         from hour_llava.video import read_frames
 
         with read_frames(path, fps=self.fps, threads=1) as reader:
-            if reader.num_frames > self.max_pixel_frames:
-                raise DataError(
-                    f"{sample.id}: {path} has {reader.num_frames:,} frames, at most "
-                    f"{self.max_pixel_frames:,} are read as pixels: `hour-llava extract` makes "
-                    "features of long videos"
-                )
+            if fault := pixel_fault(path, reader.num_frames, self.max_pixel_frames):
+                raise DataError(f"{sample.id}: {fault}")
             frames = list(reader)
             return Video(
                 name=path,

@@ -1,4 +1,4 @@
-"""What is wrong with a conversation, in words: one place for training and for `data check`.
+"""What is wrong with a sample, in words: one place for training and for `data check`.
 
 Pure: nothing is opened, neither torch nor a tokenizer is needed.
 """
@@ -11,6 +11,8 @@ from itertools import pairwise
 from hour_llava.data.manifest import IMAGE, VIDEO, Sample
 
 SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
+MAX_PIXEL_FRAMES = 1024
+"""Longer videos must come as features: an hour as pixels takes 6.4 GB."""
 _OPTION_LINE = re.compile(r"^\s*\(?[A-Z][.):]", re.MULTILINE)
 _LEAK_WORDS = 4
 _CONTROL = re.compile(
@@ -80,6 +82,16 @@ def _placeholder_faults(sample: Sample) -> list[tuple[str, str]]:
     if num_images != len(sample.images):
         return [("placeholder", f"{num_images} {IMAGE} in the text, {len(sample.images)} images")]
     return []
+
+
+def pixel_fault(video: str, num_frames: int, limit: int = MAX_PIXEL_FRAMES) -> str:
+    """Say that a video file is too long to be read as pixels; nothing where it is not."""
+    if num_frames <= limit:
+        return ""
+    return (
+        f"{video} has {num_frames:,} frames, at most {limit:,} are read as pixels: `hour-llava "
+        "extract` makes features of long videos"
+    )
 
 
 def leaks(sample: Sample) -> list[str]:

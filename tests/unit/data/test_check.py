@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from hour_llava.data.check import ManifestCheck
 from hour_llava.data.manifest import Sample, read_manifest, write_manifest
 
@@ -57,3 +60,24 @@ def test_what_no_file_can_be_called_and_what_is_no_unicode_are_faults_of_their_r
     assert texts[0] == f"..{'i' * 300} cannot be opened: File name too long"
     assert texts[5] == "turn 0 holds \\ud800, half of a character"
     assert all(text.isprintable() and len(text) < 400 for text in texts)
+
+
+def test_a_video_that_training_would_not_read_as_pixels_is_a_fault(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    turns = ({"from": "human", "value": "what"}, {"from": "gpt", "value": "a cat"})
+    for num_frames in (1024, 1025):
+        with av.open(str(tmp_path / f"{num_frames}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=1)
+            stream.width = stream.height = 32
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+            for number in range(num_frames):
+                frame.pts = number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    names = ("1024.mp4", "1025.mp4")
+    rows = [Sample(id=name, video=name, conversations=turns) for name in names]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    found = ManifestCheck(read_manifest(tmp_path / "m.jsonl")).run()
+    assert [(fault.kind, fault.sample_id) for fault in found.faults] == [("video", "1025.mp4")]
+    assert "has 1,025 frames, at most 1,024 are read as pixels" in found.faults[0].text
+    assert found.num_frames == 2049
