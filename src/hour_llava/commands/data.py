@@ -15,12 +15,12 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hour_llava.commands.arguments import Rate
+from hour_llava.commands.arguments import OptionalRate
 from hour_llava.commands.terminal import say
 from hour_llava.data.grouping import MAX_QUESTIONS, GroupingCounts, group_samples
 from hour_llava.data.manifest import Sample, write_manifest
 from hour_llava.data.readers.layouts import Layout, base_folder, read_layout
-from hour_llava.errors import DataError
+from hour_llava.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from hour_llava.data.check import Checked
@@ -44,7 +44,7 @@ def group(
 
     Reads our releases and VideoMarathon (Parquet or JSONL rows, LLaVA JSON), LLaVA-Video-178K,
     LLaVA-OneVision (images inside Parquet are written beside the manifest), and manifests. Paths
-    in the manifest are relative to it.
+    in the manifest are relative to it; those that were absolute stay so.
 
     Args:
         sources: files or folders
@@ -67,7 +67,7 @@ def group(
         for source in sources:
             base = base_folder(source) if root is None else root
             for sample in read_layout(source, layout, media=media):
-                yield _relative(sample, base, out.parent)
+                yield _relative(sample, base, out.parent, written=media)
 
     with counting("reading") as count:
         samples = group_samples(
@@ -93,7 +93,7 @@ def check(
     root: Path | None = None,
     features: Path | None = None,
     max_length: int | None = None,
-    fps: Rate = 1.0,
+    fps: OptionalRate = None,
     fast: bool = False,
     list_to: Path | None = None,
     json: bool = False,
@@ -110,8 +110,9 @@ def check(
         model: count tokens with this model: `nano`, a local folder, or a hub id
         root: the folder that the manifest's paths are relative to; by default its own
         features: the folder that `hour-llava extract` filled
-        max_length: tokens of a sample; by default the model's own limit
-        fps: frames a second at which video files will be read
+        max_length: tokens of a row, with --model; by default training's: 32,768, or the
+            tokenizer's own limit where that is smaller
+        fps: frames a second at which video files will be read, with --model; by default 1
         fast: open no image, video or features; only look that they are there
         list_to: also write every fault and note here (FILE.jsonl)
         json: print one JSON object
@@ -119,8 +120,9 @@ def check(
     from hour_llava.data.check import KINDS, NOTICES, ManifestCheck
     from hour_llava.data.manifest import read_manifest
 
+    _require_model(model, max_length, fps)
     opened = read_manifest(manifest, root=root, features=features)
-    collator = None if model is None else _collator(model, max_length=max_length, fps=fps)
+    collator = None if model is None else _collator(model, max_length=max_length, fps=fps or 1.0)
     checker = ManifestCheck(opened, collator, open_media=not fast)
     with counting("checking", total=len(opened)) as count:
         for index in count(range(len(opened))):
@@ -176,13 +178,29 @@ def _table(found: Checked, meanings: Mapping[str, str]) -> Iterator[str]:
     yield f"faulty     {found.num_faulty:>11,}  samples"
 
 
+def _require_model(model: str | None, max_length: int | None, fps: float | None) -> None:
+    """Refuse what only a model's check reads, rather than leave it unread."""
+    if max_length is not None and max_length < 1:
+        raise ConfigError(f"--max-length {max_length}: a row has at least 1 token")
+    for flag, value in (("--max-length", max_length), ("--fps", fps)):
+        if model is None and value is not None:
+            raise ConfigError(
+                f"{flag} {value} is used with --model only, which counts a sample's tokens: add "
+                f"--model, or leave {flag} out"
+            )
+
+
 def _collator(model: str, *, max_length: int | None, fps: float) -> Collator:
     from hour_llava.commands.loading import load_quietly
     from hour_llava.data.collate import Collator
     from hour_llava.data.features import tower_digest
+    from hour_llava.train.config import DataConfig
 
     assistant = load_quietly(model)
     config = assistant.model.config
+    if max_length is None:
+        own, training = assistant.processor.tokenizer.model_max_length, DataConfig().max_length
+        max_length = own if training is None else min(own, training)
     return Collator(
         assistant.processor,
         max_length=max_length,
@@ -192,11 +210,12 @@ def _collator(model: str, *, max_length: int | None, fps: float) -> Collator:
     )
 
 
-def _relative(sample: Sample, base: Path, folder: Path) -> Sample:
-    """Turn paths relative to the source into paths relative to the manifest."""
+def _relative(sample: Sample, base: Path, folder: Path, *, written: Path) -> Sample:
+    """Turn paths relative to the source, or of images just written, into the manifest's."""
 
     def place(path: str) -> str:
-        return path if Path(path).is_absolute() else _from(folder, base / path)
+        is_ours = Path(path).is_relative_to(written.absolute())
+        return path if Path(path).is_absolute() and not is_ours else _from(folder, base / path)
 
     return replace(
         sample,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+from hour_llava.data.faults import SPEAKERS
 from hour_llava.data.manifest import IMAGE, VIDEO, Sample, Turns
 
 MAX_QUESTIONS = 5
@@ -86,7 +87,7 @@ def group_samples(
 def _pairs(sample: Sample) -> list[tuple[str, str]] | None:
     """Give a video sample's questions and answers, None where it is another kind of sample."""
     turns = sample.conversations
-    speakers = [turn["from"] for turn in turns]
+    speakers = [SPEAKERS.get(turn["from"]) for turn in turns]
     if sample.images or not (sample.video or sample.features):
         return None
     if not turns or speakers != ["human", "gpt"] * (len(turns) // 2):

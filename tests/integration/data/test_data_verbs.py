@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,29 @@ def test_datasets_are_grouped_into_one_manifest_with_paths_that_lead_home(
     assert out.read_bytes() == before
     assert main(["data", "group", *sources, "--out", str(tmp_path / "x.json")]) == 1
     assert main(["data", "group", "--out", str(out)]) in (1, 2)
+
+
+def test_images_out_of_parquet_lie_where_the_manifest_says_wherever_both_are_moved(
+    tmp_path: Path,
+) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    box = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(box, "PNG")
+    elsewhere = str(tmp_path / "elsewhere.png")
+    rows = [
+        {"id": "in", "image": {"bytes": box.getvalue()}, "conversations": talk("<image> q", "a")},
+        {"id": "text", "image": None, "conversations": talk("q", "a")},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "o.parquet")
+    absolute = {"id": "out", "image": elsewhere, "conversations": talk("<image> q", "a")}
+    (tmp_path / "l.json").write_text(json.dumps([absolute]))
+    made = tmp_path / "made"
+    sources = [str(tmp_path / "o.parquet"), str(tmp_path / "l.json")]
+    assert main(["data", "group", *sources, "--out", str(made / "train.jsonl")]) == 0
+    made.rename(tmp_path / "moved")
+    within, _, out = read_manifest(tmp_path / "moved/train.jsonl")
+    assert Image.open(within.images[0]).size == (3, 2)
+    assert out.images == (elsewhere,)
 
 
 @pytest.fixture
@@ -141,3 +166,29 @@ def test_check_without_a_model_and_fast_opens_less(
     good.write_text("\n".join(path.read_text().splitlines()[:2]))
     assert main(["data", "check", str(good)]) == 0
     assert "faulty               0  samples" in capsys.readouterr().out
+
+
+def test_check_counts_to_training_s_length_and_refuses_flags_that_only_a_model_reads(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps({"id": "x", "conversations": talk("what", "red " * 3000)}))
+    for flag in ("--max-length", "--fps"):
+        assert main(["data", "check", str(path), flag, "2"]) == 1
+        assert f"{flag} 2" in (said := capsys.readouterr().err) and "add --model" in said
+    unlimited = tmp_path / "model"
+    shutil.copytree(tiny_model, unlimited)
+    settings = unlimited / "tokenizer_config.json"
+    document = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**document, "model_max_length": 131_072}))
+    check = ["data", "check", str(path), "--model"]
+    assert main([*check, str(unlimited), "--max-length", "0"]) == 1
+    assert "--max-length 0: a row has at least 1 token" in capsys.readouterr().err
+    assert main([*check, str(unlimited)]) == 0
+    path.write_text(json.dumps({"id": "x", "conversations": talk("what", "red " * 20_000)}))
+    assert main([*check, str(unlimited), "--max-length", "100000"]) == 0
+    path.write_text(json.dumps({"id": "x", "conversations": talk("what", "red " * 33_000)}))
+    capsys.readouterr()
+    for model, limit in ((unlimited, "32,768"), (tiny_model, "2,048")):
+        assert main([*check, str(model)]) == 1
+        assert f"the limit is {limit}" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,3 +53,11 @@ def test_text_images_and_odd_conversations_pass_as_they_are() -> None:
         Sample(id="v", video="a", conversations=turns[1:]),
     ]
     assert list(group_samples(samples)) == samples
+
+
+def test_questions_of_users_and_answers_of_assistants_are_grouped_too() -> None:
+    samples = [ask("a", "q1"), ask("a", "q2")]
+    names = {"human": "user", "gpt": "assistant"}
+    turns = [{**turn, "from": names[turn["from"]]} for turn in samples[1].conversations]
+    (group,) = group_samples([samples[0], replace(samples[1], conversations=tuple(turns))])
+    assert [turn["from"] for turn in group.conversations] == ["human", "gpt"] * 2
