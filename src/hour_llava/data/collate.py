@@ -78,11 +78,6 @@ class EncodedSample:
     video: Video | None
     broken: tuple[str, ...] = ()
 
-    @property
-    def num_tokens(self) -> int:
-        """Count the tokens of all rows."""
-        return sum(len(row.ids_L) for row in self.rows)
-
 
 class Collator:
     """Encodes samples and merges them.

@@ -317,7 +317,6 @@ class _JsonLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._starts, self._lines = _line_starts(path)
-        self._size = path.stat().st_size
 
     def __len__(self) -> int:
         return len(self._starts)
