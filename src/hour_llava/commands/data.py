@@ -101,9 +101,9 @@ def check(
     """Find what would stop or spoil a training, before it starts; exit code 1 if there is any.
 
     Missing and broken files, wrong roles, no question, empty answers, control tokens in a text, two
-    videos in a sample, features with NaN. With --model also: samples that are too long, nothing
-    learned, answers that MemAug would see, features of another tower or shape. Noted only: answers
-    that stand in their own question.
+    videos in a sample, videos too long to be read as pixels, features with NaN. With --model also:
+    samples that are too long, nothing learned, answers that MemAug would see, features of another
+    tower or shape. Noted only: answers that stand in their own question.
 
     Args:
         manifest: a .jsonl, .parquet or LLaVA .json
