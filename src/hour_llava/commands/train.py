@@ -18,7 +18,7 @@ import tyro
 
 from hour_llava.commands.terminal import say
 from hour_llava.commands.usage import UsageError, read_arguments
-from hour_llava.errors import ConfigError, ResourceError
+from hour_llava.errors import ConfigError, HourLlavaError, ResourceError
 from hour_llava.recipes import RECIPES, Recipe
 from hour_llava.train.config import SCRATCH, DataConfig, ModelConfig, TrainConfig
 
@@ -106,22 +106,34 @@ def _naming_what_lacks(out: Path) -> Iterator[None]:
     """Say of a full disk or memory what helps in training."""
     try:
         yield
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise ResourceError(
-            f"the disk of {out} is full: free some space and go on with --resume; what stands in "
-            f"{out / 'checkpoints'} is whole"
-        ) from error
-    except (MemoryError, RuntimeError) as error:
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        if not kinds & {"MemoryError", "OutOfMemoryError"} and _NO_MEMORY not in str(error):
-            raise
-        raise ResourceError(
-            "out of memory: lower --batch.micro-batch-size (the result stays the same), turn "
-            "--hardware.gradient-checkpointing on, or take more GPUs; --dry-run says what it "
-            f"takes ({' '.join(str(error).split())[:200]})"
-        ) from error
+    except Exception as error:
+        if _is_lack_of_memory(error):
+            raise ResourceError(
+                "out of memory: lower --batch.micro-batch-size (the result stays the same), turn "
+                "--hardware.gradient-checkpointing on, or take more GPUs; --dry-run says what it "
+                f"takes ({' '.join(str(error).split())[:200]})"
+            ) from error
+        if _is_lack_of_disk(error):
+            raise ResourceError(
+                f"the disk of {out} is full: free some space and go on with --resume; what stands "
+                f"in {out / 'checkpoints'} is whole"
+            ) from error
+        raise
+
+
+def _is_lack_of_disk(error: Exception) -> bool:
+    """Say whether the disk is full; safetensors' error is no OSError, and has but words."""
+    if isinstance(error, HourLlavaError):  # it has said what helps
+        return False
+    number = getattr(error, "errno", None)
+    return number == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY in str(error)
 
 
 def _say_what_is_next(config: TrainConfig, model: Path) -> None:
@@ -277,6 +289,7 @@ def _plan(config: TrainConfig, plan_for: str | None, *, count: int | None = None
         features=data.features,
         fps=data.fps,
         count_tokens=_token_counter(config.model.start),
+        question_scope=data.question_scope,
         max_length=data.max_length,
         model_config=model_config,
     )

@@ -43,7 +43,10 @@ def debug_stage1() -> TrainConfig:
 
 
 def debug_stage2() -> TrainConfig:
-    """Train everything on images, texts and short videos."""
+    """Train everything on images, texts and short videos; these need PyAV, and else are left out.
+
+    Features could not take their place: they would be of the tower as it was before training.
+    """
     optim = OptimConfig(lr_vision=1e-4, lr_projector=2e-3, lr_memaug=2e-3, lr_language_model=1e-3)
     return _config("debug_stage2", 2, optim)
 
@@ -187,10 +190,11 @@ def _start(folder: Path, seed: int) -> Path:
 def _material(folder: Path, stage: int, start: str) -> tuple[Path, ...]:
     """Make the data, or find it; features are of the tower of `start`."""
     from hour_llava.recipes.debug_data import has_decoder, make_material
+    from hour_llava.train.watching.terminal import say
 
     mark = folder / _MARK
     size, tower, encode = shape().tile_size, "", None
-    if stage == 3 or (stage == 2 and not has_decoder()):
+    if stage == 3:
         size, tower, encode = _encoder(start)
     made = {"version": _VERSION, "stage": stage, "tower": tower}
     if mark.is_file():
@@ -201,6 +205,8 @@ def _material(folder: Path, stage: int, start: str) -> tuple[Path, ...]:
                 f"{folder} was made for {found}, this run needs {made}; name another --out"
             )
         return manifests
+    if stage == 2 and not has_decoder():
+        say("debug_stage2 without short videos: PyAV, which writes and reads them, is not here")
     manifests = make_material(folder, stage=stage, size=size, encode=encode, tower=tower)
     names = [path.name for path in manifests]
     mark.write_text(json.dumps(made | {"manifests": names}, indent=1) + "\n")

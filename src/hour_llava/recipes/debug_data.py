@@ -1,7 +1,8 @@
 """What the debug recipes train on: a few dozen samples of every kind, drawn from MarathonWorld.
 
     images.jsonl   one picture, one question          texts.jsonl   sums, in words
-    pairs.jsonl    two pictures                       clips.jsonl   short mp4 files
+    pairs.jsonl    two pictures                       clips.jsonl   short mp4 files (without PyAV:
+                                                                    features, in stage 3 alone)
     long.jsonl     features of five-minute videos, several questions each
 
 Everything is a pure function of the seed; nothing is downloaded.
@@ -47,7 +48,7 @@ def make_material(
         folder: Where to.
         stage: 1: pictures; 2: also pairs, texts and clips; 3: also long videos.
         size: Pixels along a frame's side, of the model's tower.
-        encode: Pixels (F, 3, size, size) to features; for stage 3, and clips without PyAV.
+        encode: Pixels (F, 3, size, size) to features; for stage 3, whose tower is frozen.
         tower: `features.tower_digest` of the model; "" where `encode` is not needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +56,7 @@ def make_material(
     if stage >= 2:
         streams["pairs"] = _pairs(folder)
         streams["texts"] = _texts()
+    if stage >= 3 or (stage == 2 and has_decoder()):
         streams["clips"] = _videos(
             folder, "clips", CLIP_SECONDS, NUM_CLIPS, QUESTIONS_OF_A_CLIP, size, encode, tower
         )

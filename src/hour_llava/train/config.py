@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +38,9 @@ MOST_SAMPLES, MOST_STEPS, MOST_WORKERS = 10**6, 10**9, 1024
 """Of a batch, of a run, of a rank's processes: more is a slip of the hand."""
 MOST_SEED = 2**32 - 1
 """NumPy takes no larger one."""
-DEVICES = ("cpu", "cuda", "mps")
-_DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?")
+DEVICES = ("cpu", "cuda")
+"""No "mps": seconds and sums are float64, which Apple's GPUs do not have. No "cuda:1" either: which
+GPU a process takes is its place in torchrun, or CUDA_VISIBLE_DEVICES."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,7 @@ class HardwareConfig:
     loss_chunk_size: int = 2048
     """learned positions whose logits exist at a time"""
     device: str | None = None
-    """cpu, cuda, mps; the best there is by default"""
+    """cpu or cuda, the better one by default; which GPU: CUDA_VISIBLE_DEVICES; no Apple GPUs"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,10 +362,20 @@ def _faults(config: TrainConfig) -> Iterator[str]:
             f"--batch.micro-batch-size {batch.micro_batch_size}"
         )
     device = config.hardware.device
-    if device is not None and not _DEVICE.fullmatch(device):
-        yield f"--hardware.device {device}: known are {', '.join(DEVICES)}"
+    if device is not None and device not in DEVICES:
+        yield f"--hardware.device {device}: {_device_hint(device)}"
     yield from _model_faults(config.model, optim)
     yield from _watch_faults(config.watch, data)
+
+
+def _device_hint(device: str) -> str:
+    known = f"training runs on {' or '.join(DEVICES)}"
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and number.isdecimal():
+        return f"{known}; take cuda, and choose the GPU with CUDA_VISIBLE_DEVICES={number}"
+    if kind == "mps":
+        return f"{known}; Apple's GPUs lack the float64 that it takes"
+    return known
 
 
 def _range_faults(config: TrainConfig) -> Iterator[str]:

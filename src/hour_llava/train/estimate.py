@@ -157,7 +157,11 @@ class Plan:
                     "memory_tokens": round(s.memory_tokens),
                     "learned_tokens": round(s.learned_tokens),
                     "flops_per_sample": s.useful_flops,
-                    "largest": {"tokens": s.largest.row, "memory_tokens": s.largest.memory},
+                    "largest": {
+                        "rows": s.largest.rows,
+                        "tokens": s.largest.row,
+                        "memory_tokens": s.largest.memory,
+                    },
                     "note": s.note,
                     "unusable": s.unusable,
                 }
@@ -291,8 +295,8 @@ def _plan_stream(
     return StreamPlan(
         name=stream.name,
         num_samples=stream.num_samples,
-        row_tokens=sum(c.row for c in counts) / num,
-        visual_tokens=sum(c.kept for c in counts) / num,
+        row_tokens=sum(c.rows * c.row for c in counts) / num,
+        visual_tokens=sum(c.rows * c.kept for c in counts) / num,
         memory_tokens=sum(c.memory for c in counts) / num,
         learned_tokens=sum(c.learned for c in counts) / num,
         useful_flops=sum(w.useful for w in works) / num,
@@ -392,10 +396,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         )
     yield from (f"{s.name}: {s.unusable}" for s in plan.streams if s.unusable)
     yield ""
-    largest = max(plan.streams, key=lambda s: s.largest.memory + s.largest.row)
+    stream = max(plan.streams, key=lambda s: s.largest.memory + s.largest.rows * s.largest.row)
+    largest = stream.largest
+    rows = f"{largest.rows} rows of " if largest.rows > 1 else ""
     yield (
-        f"largest sample     {largest.largest.row:,} tokens, {largest.largest.kept:,} of them "
-        f"visual, of a memory of {largest.largest.memory:,} ({largest.name})"
+        f"largest sample     {rows}{largest.row:,} tokens, {largest.kept:,} of them visual, of a "
+        f"memory of {largest.memory:,} ({stream.name})"
     )
     yield from _batch_lines(plan)
     yield ""

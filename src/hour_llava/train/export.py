@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hour_llava.errors import CheckpointError, ResourceError
@@ -42,6 +43,7 @@ def export(
     seed: int = 0,
     state_dict: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
+    remedy: str = "free some space or name a folder elsewhere",
 ) -> None:
     """Write the trained model: all of it, or with LoRA the adapter.
 
@@ -53,6 +55,7 @@ def export(
         seed: of the run.
         state_dict: the whole weights by the model's names; None: the model's own.
         dtype: of the weights in the file; None: as they are.
+        remedy: what a user can do where the disk is full.
 
     Raises:
         ResourceError: the folder cannot be written; an earlier one stays as it was.
@@ -60,7 +63,7 @@ def export(
     weights = dict(model.state_dict() if state_dict is None else state_dict)
     if dtype is not None:
         weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
-    with _appearing(folder) as partial:
+    with _appearing(folder, remedy) as partial:
         processor.save_pretrained(partial)
         if has_adapters(model):
             if model_config is None:
@@ -102,7 +105,7 @@ def _write_model(
 
 
 @contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
+def _appearing(folder: Path, remedy: str) -> Iterator[Path]:
     """Give a folder to fill that takes its name when it is whole."""
     final = folder.absolute()
     partial = final.with_name(final.name + ".partial")
@@ -117,11 +120,9 @@ def _appearing(folder: Path) -> Iterator[Path]:
             final.rename(replaced)
         partial.rename(final)
         shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise ResourceError(
-            f"{folder} cannot be written: {reason}; free some space or name a folder elsewhere"
-        ) from error
+    except (OSError, SafetensorError) as error:  # a full disk is no OSError of safetensors
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ResourceError(f"{folder} cannot be written: {reason}; {remedy}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

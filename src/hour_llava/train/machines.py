@@ -93,7 +93,7 @@ def this_machine(device: str | None = None, *, count: int | None = None) -> Mach
     """Describe the machine that this runs on.
 
     Args:
-        device: cpu, cuda, mps; None: the best there is.
+        device: cpu or cuda; None: the better one that is here.
         count: Processes that will train; None: torchrun's, else all GPUs, else one.
     """
     wants_gpu = (device or "cuda").startswith("cuda") and torch.cuda.is_available()

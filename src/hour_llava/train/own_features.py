@@ -1,4 +1,6 @@
-"""Features of another tower or shape are refused when a run starts, not where their turn comes.
+"""Features that a run cannot use are refused when it starts, not where their turn comes.
+
+They are of another tower or shape, or the tower is trained: then they are not what it makes.
 
 One file of each stream is looked at: those of a stream were extracted together, and the headers of
 all of them would take hours to read.
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from hour_llava.data.features import FeaturesFile, open_features, tower_digest_of
 from hour_llava.data.manifest import Manifest, read_manifest
-from hour_llava.errors import DataError
+from hour_llava.errors import ConfigError, DataError
 from hour_llava.model.checkpoints import read_numbers
 from hour_llava.train.config import TrainConfig
 from hour_llava.train.start import TOWER, Start, read_start
@@ -19,9 +21,10 @@ NUM_LOOKED_AT = 1000
 
 
 def require_own_features(config: TrainConfig) -> None:
-    """Refuse a run whose features its model did not make.
+    """Refuse a run whose features its model did not make, or makes anew at each step.
 
     Raises:
+        ConfigError: The tower is trained; the first file is named.
         DataError: Another tower or shape; the file and both are named. A manifest cannot be read.
         ModelNotFoundError, CheckpointError: See `read_start`.
 
@@ -34,6 +37,12 @@ def require_own_features(config: TrainConfig) -> None:
     files = [file for manifest in opened if (file := first_features(manifest)) is not None]
     if not files:
         return
+    rate = config.optim.lr_vision
+    if rate > 0:
+        raise ConfigError(
+            f"{files[0].path} holds what the tower made before training; with --optim.lr-vision "
+            f"{rate:g} it changes from step to step: freeze it (0), or read the videos"
+        )
     start = read_start(config.model)
     tower = start_tower_digest(start)
     for file in files:

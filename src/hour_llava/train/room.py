@@ -173,10 +173,10 @@ class _Totals:
         features = sum(s.cells for s in samples if not s.tower_inputs)
         inputs = sum(s.tower_inputs for s in samples)
         return cls(
-            row_tokens=longest * len(samples),
+            row_tokens=longest * sum(s.rows for s in samples),
             longest=longest,
-            queries=sum(s.question + s.kept for s in samples),
-            memory=sum(s.memory for s in samples),
+            queries=sum(s.rows * (s.question + s.kept) for s in samples),
+            memory=sum(s.memories * s.memory for s in samples),
             cells=sum(s.cells for s in samples),
             tower_inputs=inputs,
             learned=sum(s.learned for s in samples),

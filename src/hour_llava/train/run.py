@@ -83,7 +83,7 @@ def train(
 
     Raises:
         ConfigError: Settings do not fit; `out` has checkpoints and `resume` was not asked for, or
-            another run is at work in it.
+            a trained model and no checkpoint, or another run is at work in it.
         CheckpointError: The newest checkpoint is of a run with other settings or rows.
         DataError, ModelNotFoundError, ResourceError, TrainingError: See `HourLlavaTrainer.train`.
         SystemExit: A signal ended the run, after a checkpoint was saved: 130 or 143.
@@ -165,6 +165,7 @@ def _train(
             seed=config.seed,
             state_dict=weights,
             dtype=torch.bfloat16 if hardware.precision == "bf16" else None,
+            remedy="all steps are in the last checkpoint: free some space and go on with --resume",
         )
     return folder
 
@@ -285,12 +286,18 @@ def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Pat
     """Find the checkpoint to go on from.
 
     Raises:
-        ConfigError: There is one, and going on was not asked for.
+        ConfigError: There is one, and going on was not asked for; there is none, but the model of
+            a run that is done.
         CheckpointError: It is of a run with other settings; the first are named.
     """
     root = out / CHECKPOINTS
     last = last_checkpoint(root)
     if last is None:
+        if (out / MODEL).exists():
+            raise ConfigError(
+                f"{out} has a trained model, {out / MODEL}, and no checkpoint to go on from: a new "
+                f"run would replace it; name another --out, or move or remove {out / MODEL}"
+            )
         return None
     if not resume:
         raise ConfigError(
@@ -322,15 +329,12 @@ def _device(wanted: str | None) -> str:
     Raises:
         ConfigError: It is not here.
     """
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted is not None:
-        if not here.get(wanted, wanted == "cpu"):
-            there = ", ".join(["cpu", *(name for name, is_here in here.items() if is_here)])
-            raise ConfigError(f"--hardware.device {wanted}: this machine has {there}")
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise ConfigError(
+            "--hardware.device cuda: torch sees no such GPU here; take cpu, or leave the flag out"
+        )
+    return wanted or ("cuda" if has_cuda else "cpu")
 
 
 def _join_processes(device: str) -> None:

@@ -6,6 +6,8 @@ they always do.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -57,6 +59,23 @@ def ending() -> Iterator[None]:
 
 
 def leave_to_parent(_: int) -> None:
-    """Let a data worker end on SIGTERM, and leave Ctrl-C to the process that trains."""
+    """Let a data worker end on SIGTERM of the process that trains alone; leave Ctrl-C to it.
+
+    torchrun, `timeout` and Slurm signal all processes of a run: workers must live on until the
+    step is done and saved. Only a process can say who signalled it: a thread waits for that.
+    On macOS none can, and SIGTERM ends a worker, whoever sent it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    trainer = multiprocessing.parent_process()
+    if trainer is None or not hasattr(signal, "sigwaitinfo"):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in threads to come, too
+    threading.Thread(target=_end_for, args=(trainer.pid,), daemon=True).start()
+
+
+def _end_for(trainer: int | None) -> None:
+    """Wait until the trainer ends this process; signals of others are taken, and nothing done."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+        pass
+    os._exit(0)  # as torch's own handler does: a worker that was sent away has not failed

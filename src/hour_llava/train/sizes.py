@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -20,6 +21,7 @@ from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.image_geometry import sheet_tiles_wh
 from hour_llava.model.visual_plan import CellDraws, images_memory_positions, plan_images, plan_video
 
+QuestionScope = Literal["conversation", "turn"]
 CountTokens = Callable[[str], int]
 
 TURN_TOKENS = 5
@@ -42,6 +44,7 @@ class SampleSize:
         num_frames: Of its video, as many as are read.
         as_pixels: Whether the tower must run over them.
         images_wh: Width and height of each image.
+        num_rows: One, or one an answer: `--data.question-scope turn`.
     """
 
     question_tokens: int
@@ -49,19 +52,25 @@ class SampleSize:
     num_frames: int = 0
     as_pixels: bool = False
     images_wh: tuple[tuple[int, int], ...] = ()
+    num_rows: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
     """The same sample in a model's tokens.
 
+    Its rows go through the model together, each with its own visual tokens; those before the last
+    end earlier, and are padded to it.
+
     Args:
-        question: Text that MemAug sees.
-        learned: Positions whose next word is learned.
-        kept: S, visual tokens that the language model reads.
-        memory: M, what MemAug reads.
+        question: Text that MemAug sees, in the last row.
+        learned: Positions whose next word is learned, each in one of the rows.
+        kept: S, visual tokens of a row that the language model reads.
+        memory: M, what MemAug reads for a row.
         tower_inputs: Tiles and frames that the tower encodes.
         cells: Tower cells that the projector sees.
+        rows: How many.
+        memories: Of them; rows share a video's.
     """
 
     question: int
@@ -70,10 +79,12 @@ class TokenCounts:
     memory: int
     tower_inputs: int
     cells: int
+    rows: int = 1
+    memories: int = 1
 
     @property
     def row(self) -> int:
-        """L, tokens that the language model reads."""
+        """L, tokens of the last row, with all questions and answers."""
         return self.question + self.learned + self.kept
 
 
@@ -102,6 +113,7 @@ def count_tokens_of(sample: SampleSize, config: HourLlavaConfig) -> TokenCounts:
     """Count a sample's tokens by the model's own plan of its pictures."""
     draws = CellDraws(seed=0)
     kept = memory = inputs = cells = 0
+    memories = 1
     if sample.num_frames:
         plan = plan_video(sample.num_frames, config, draws)
         kept = plan.num_kept
@@ -118,7 +130,8 @@ def count_tokens_of(sample: SampleSize, config: HourLlavaConfig) -> TokenCounts:
         sizes_hw = [(height, width) for width, height in sample.images_wh]
         kept = plan_images(sizes_hw, tiles, config, draws).num_kept
         memory = len(images_memory_positions(sizes_hw, tiles, config))
-        inputs = sum(tiles)
+        memories = sample.num_rows
+        inputs = sum(tiles) * memories
         cells = inputs * config.grid_side**2
     return TokenCounts(
         question=sample.question_tokens,
@@ -127,12 +140,14 @@ def count_tokens_of(sample: SampleSize, config: HourLlavaConfig) -> TokenCounts:
         memory=memory,
         tower_inputs=inputs,
         cells=cells,
+        rows=sample.num_rows,
+        memories=memories,
     )
 
 
 def _paper_streams() -> Mapping[str, StreamSize]:
     def stream(name: str, typical: SampleSize, largest: SampleSize) -> StreamSize:
-        note = "the paper's; sizes assumed"
+        note = "the paper's; sizes assumed, one answer each"
         return StreamSize(
             name=name, num_samples=None, typical=(typical,), largest=largest, note=note
         )
@@ -198,6 +213,7 @@ def manifest_streams(
     features: Path | None,
     fps: float,
     count_tokens: CountTokens | None,
+    question_scope: QuestionScope = "conversation",
     max_length: int | None = None,
     model_config: HourLlavaConfig | None = None,
 ) -> list[StreamSize]:
@@ -210,6 +226,7 @@ def manifest_streams(
         features: As in `read_manifest`.
         fps: At which video files are read.
         count_tokens: Of a text; None: a token is four letters.
+        question_scope: "turn" makes a row of each answer.
         max_length: Rows with more tokens are named, and decide nothing; None: any length is taken.
         model_config: Counts them; None: any length is taken.
 
@@ -221,7 +238,7 @@ def manifest_streams(
     streams: list[StreamSize] = []
     for path, share in zip(manifests, shares, strict=True):
         rows = read_manifest(path, root=root, features=features)
-        sizes, faults = _looked_at(rows, fps, count)
+        sizes, faults = _looked_at(rows, fps, count, by_turn=question_scope == "turn")
         if not sizes:
             first = next(iter(faults.values()), "")
             raise DataError(f"{path}: no row that was looked at can be read, the first: {first}")
@@ -243,7 +260,7 @@ def manifest_streams(
 
 
 def _looked_at(
-    rows: Manifest, fps: float, count: CountTokens
+    rows: Manifest, fps: float, count: CountTokens, *, by_turn: bool
 ) -> tuple[dict[int, SampleSize], dict[int, str]]:
     """Measure some rows, by their number; say of the others why they cannot be read."""
     probes = _Probes(fps)
@@ -255,7 +272,7 @@ def _looked_at(
             sample = rows[index]
             if wrong := conversation_faults(sample):
                 raise DataError(f"{rows.where(index)}: {wrong[0][1]}")
-            sizes[index] = _size_of(sample, probes, count)
+            sizes[index] = _size_of(sample, probes, count, by_turn=by_turn)
         except (DataError, VideoError, OSError, ValueError, KeyError) as error:
             faults[index] = _why(error)
     return sizes, faults
@@ -303,7 +320,7 @@ def _weight(sample: SampleSize) -> int:
     pixels = sample.num_frames if sample.as_pixels else 0
     area = sum(width * height for width, height in sample.images_wh)
     text = sample.question_tokens + sample.answer_tokens
-    return 700 * pixels + 70 * sample.num_frames + area // 200 + text
+    return 700 * pixels + sample.num_rows * (70 * sample.num_frames + area // 200 + text)
 
 
 class _Probes:
@@ -325,12 +342,13 @@ class _Probes:
         return self.known[path]
 
 
-def _size_of(sample: Sample, probes: _Probes, count: CountTokens) -> SampleSize:
-    asked = answered = 0
+def _size_of(sample: Sample, probes: _Probes, count: CountTokens, *, by_turn: bool) -> SampleSize:
+    asked = answered = num_answers = 0
     for turn in sample.conversations:
         tokens = count(turn["value"]) + TURN_TOKENS
         if turn["from"] in ("gpt", "assistant"):
             answered += tokens
+            num_answers += 1
         else:
             asked += tokens
     has_system = sample.conversations[0]["from"] == "system"
@@ -352,4 +370,5 @@ def _size_of(sample: Sample, probes: _Probes, count: CountTokens) -> SampleSize:
         num_frames=frames,
         as_pixels=as_pixels,
         images_wh=tuple(sizes),
+        num_rows=num_answers if by_turn else 1,
     )

@@ -414,10 +414,17 @@ class HourLlavaTrainer(Trainer):
 
 
 class _StopsInTime(TrainerCallback):
-    """Saves and ends when a signal came; keeps `epoch` true in a run that was resumed."""
+    """Saves and ends when a signal came; in a run that was resumed, keeps `epoch` true and takes
+    how often it saves from its own settings, not from the checkpoint's.
+    """
 
     def __init__(self, trainer: HourLlavaTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        state.compute_steps(args, state.max_steps)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

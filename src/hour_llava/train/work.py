@@ -95,7 +95,8 @@ def _memaug_work(counts: TokenCounts, config: HourLlavaConfig) -> float:
         return 0.0
     own = D * (queries + 2 * keys) + 3 * queries * D + 8 * D * D
     read = 2 * D * keys
-    layer = 2.0 * N * own + 2.0 * M * read + 4.0 * N * N * queries + 4.0 * N * M * queries
+    row = 2.0 * N * own + 4.0 * N * N * queries + 4.0 * N * M * queries
+    layer = counts.rows * row + counts.memories * 2.0 * M * read
     return config.memaug_num_layers * layer
 
 
@@ -105,5 +106,5 @@ def _language_work(counts: TokenCounts, config: HourLlavaConfig) -> float:
     queries, keys = heads_of(config)
     L = counts.row
     weights = D * (2 * queries + 2 * keys) + 3 * D * text.intermediate_size
-    layers = text.num_hidden_layers * (2.0 * L * weights + 2.0 * L * L * queries)
-    return layers + 2.0 * counts.learned * text.vocab_size * D
+    row = text.num_hidden_layers * (2.0 * L * weights + 2.0 * L * L * queries)
+    return counts.rows * row + 2.0 * counts.learned * text.vocab_size * D

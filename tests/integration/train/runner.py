@@ -1,6 +1,7 @@
 """Trains a debug recipe in a process of its own, and kills it where a test says: see conftest.
 
-ARGS (JSON): recipe, out, resume; kill: {"where", "step"} or none; "term" is SIGTERM, all others -9.
+ARGS (JSON): recipe, out, resume, workers; kill: {"where", "step"} or none; "term" is SIGTERM,
+"group" SIGTERM to all processes of the run, all others -9.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,19 +27,24 @@ def die(number: int = signal.SIGKILL) -> None:
     os.kill(os.getpid(), number)
 
 
+def end_all() -> None:
+    """Let another process end all of the group: data workers take no heed of who trains them."""
+    subprocess.run(["kill", "-TERM", "--", f"-{os.getpgid(0)}"], check=False)
+
+
 def die_in(
     owner: Any,
     name: str,
     is_time: Callable[[tuple[Any, ...]], bool],
-    number: int = signal.SIGKILL,
+    number: int | None = signal.SIGKILL,
 ) -> None:
-    """Kill the process in a function, behind its work, before what follows."""
+    """Kill the process in a function, behind its work, before what follows; None: its group."""
     real = getattr(owner, name)
 
     def wrapped(*args: Any, **options: Any) -> Any:
         result = real(*args, **options)
         if is_time(args):
-            die(number)
+            end_all() if number is None else die(number)
         return result
 
     setattr(owner, name, wrapped)
@@ -46,7 +53,12 @@ def die_in(
 def arm(kill: dict[str, Any]) -> None:
     where, step = kill["where"], kill["step"]
     name = checkpoint.checkpoint_folder(Path(), step).name
-    if where in ("gradients", "term"):  # behind a step's backward pass, before the optimiser's
+    if where == "group":  # data of the step are still to come: more than a worker fetches ahead
+        is_first = lambda a: (  # noqa: E731
+            a[0].state.global_step == step - 1 and len(a[0].step_facts.sample_ids) == 1
+        )
+        die_in(HourLlavaTrainer, "_next_micro_batch", is_first, None)
+    elif where in ("gradients", "term"):  # behind a step's backward pass, before the optimiser's
         number = signal.SIGTERM if where == "term" else signal.SIGKILL
         at_step = lambda a: a[0].state.global_step == step - 1  # noqa: E731
         die_in(HourLlavaTrainer, "_clip_grad_norm", at_step, number)
@@ -65,11 +77,15 @@ def arm(kill: dict[str, Any]) -> None:
 def main(args: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     out = Path(args["out"])
+    os.setpgid(0, 0)
     if args.get("kill"):
         arm(args["kill"])
     recipe = RECIPES[args["recipe"]]
     config = recipe.prepared(recipe.config(), out)
-    config = replace(config, watch=replace(config.watch, reports=()))
+    data = replace(config.data, workers=args.get("workers", 0))
+    config = replace(config, data=data, watch=replace(config.watch, reports=()))
+    if data.workers:
+        config = replace(config, batch=replace(config.batch, micro_batch_size=1))
     sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     run.train(config, out, resume=args.get("resume", False))
 

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from hour_llava.cli import main
 from hour_llava.data.features import FORMAT, FeaturesHeader, tower_digest, write_features
 from hour_llava.recipes.debug import make_model
 from hour_llava.train import checkpoint
+from hour_llava.train.export import export
 from hour_llava.train.watching.log import read_log
 
 Row = dict[str, Any]
@@ -255,12 +257,43 @@ def test_a_full_disk_at_a_checkpoint_ends_the_run_and_leaves_the_checkpoint_befo
     assert steps == [1, 2, 3, 4, 5]
 
 
+def test_a_full_disk_at_the_end_names_the_checkpoint_that_has_all_steps(
+    start: Start,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fills_up(*given: Any, **options: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+        export(*given, **options)
+
+    out, flags = tmp_path / "out", ("--batch.max-steps", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("hour_llava.train.run.export", fills_up)
+        try:
+            assert start.train([start.good()], out, *flags) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{out}/model cannot be written: " in said and "File too large" in said
+    assert said.endswith("in the last checkpoint: free some space and go on with --resume")
+    assert not list(out.glob("model*"))
+    assert start.train([start.good()], out, *flags, "--resume") == 0
+    assert (out / "model" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "micro-batch-size"),
         (MemoryError(), "--dry-run"),
         (OSError(28, "No space left on device"), "is full: free some space and go on with"),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left (os error 28)"),
+            "is full: free some space and go on with",
+        ),
     ],
 )
 def test_what_the_machine_lacks_is_told_with_what_helps_in_training(

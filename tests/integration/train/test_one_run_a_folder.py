@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +17,9 @@ from hour_llava.cli import main
 from hour_llava.errors import CheckpointError, ConfigError
 from hour_llava.recipes import RECIPES
 from hour_llava.train import run, run_folder
-from hour_llava.train.config import TrainConfig
+from hour_llava.train.checkpoint import list_checkpoints, read_facts
+from hour_llava.train.config import CheckpointConfig, TrainConfig
+from hour_llava.train.trainer import HourLlavaTrainer
 from hour_llava.train.watching.log import LOG, JsonlLog
 
 HOLDER = """
@@ -111,12 +117,62 @@ def test_a_newer_checkpoint_that_is_not_whole_is_passed_over_with_a_word(
     run.train(config, tmp_path)
     first, second = (tmp_path / "checkpoints" / f"step-0000000{step}" for step in (1, 2))
     for folder, then in ((second, "goes on from step-00000001"), (first, "begins anew")):
+        shutil.rmtree(tmp_path / "model")
         (second / "checkpoint.json").unlink()
         (folder / "checkpoint.json").unlink(missing_ok=True)
         capsys.readouterr()
         run.train(config, tmp_path, resume=True)
         said = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
         assert said == [f"hour-llava: passed over: {second} has no checkpoint.json; the run {then}"]
+
+
+def test_a_finished_run_without_checkpoints_is_not_replaced(tmp_path: Path) -> None:
+    config, out = prepared(tmp_path / "data"), tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    (out / "model" / "model.safetensors").write_bytes(b"trained")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match=r"has a trained model, .*/model, and no checkpoint"):
+            run.train(config, out, resume=resume)
+    assert everything(out) == {"model/model.safetensors": b"trained"}
+
+
+def test_how_often_is_saved_may_change_on_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepared(tmp_path)
+    config = replace(config, batch=replace(config.batch, max_steps=5))
+    seldom, often = (
+        replace(config, checkpoints=CheckpointConfig(every_steps=steps, keep_last=9))
+        for steps in (4, 1)
+    )
+    real: Any = HourLlavaTrainer._clip_grad_norm
+
+    def end_in_the_second_step(trainer: HourLlavaTrainer, model: Any) -> Any:
+        if trainer.state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(trainer, model)
+
+    with pytest.raises(SystemExit), monkeypatch.context() as patched:
+        patched.setattr(HourLlavaTrainer, "_clip_grad_norm", end_in_the_second_step)
+        run.train(seldom, tmp_path)
+    run.train(often, tmp_path, resume=True)
+    saved = list_checkpoints(tmp_path / "checkpoints")
+    assert [read_facts(folder).step for folder in saved] == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("has_cuda", [False, True])
+def test_an_apple_gpu_is_passed_over_and_a_missing_gpu_is_said(
+    has_cuda: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_cuda)
+    assert run._device(None) == ("cuda" if has_cuda else "cpu")
+    assert run._device("cpu") == "cpu"
+    if has_cuda:
+        assert run._device("cuda") == "cuda"
+        return
+    with pytest.raises(ConfigError, match="device cuda: torch sees no such GPU here; take cpu"):
+        run._device("cuda")
 
 
 def everything(folder: Path) -> dict[str, bytes]:

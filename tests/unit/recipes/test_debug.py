@@ -14,7 +14,8 @@ from hour_llava.data.manifest import read_manifest
 from hour_llava.data.mixture import Mixture, Stream
 from hour_llava.errors import ConfigError
 from hour_llava.model.checkpoints import load_pretrained
-from hour_llava.recipes import debug
+from hour_llava.recipes import debug, debug_data
+from hour_llava.train.own_features import require_own_features
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,21 @@ def test_features_are_of_the_tower_that_training_starts_from(tmp_path: Path) -> 
     made = debug.prepare(config, tmp_path / "run")
     collator = Collator(processor, tower=tower_digest(model), feature_size=32)
     assert collator.encode(read_manifest(made.data.manifest[-1])[0]).video is not None
+
+
+def test_without_pyav_clips_are_features_of_a_frozen_tower_and_not_there_for_a_trained_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(debug_data, "has_decoder", lambda: False)
+    monkeypatch.setattr(debug_data, "NUM_LONG", 0)
+    made = debug.prepare(debug.debug_stage2(), tmp_path / "two")
+    assert [path.stem for path in made.data.manifest] == ["images", "pairs", "texts"]
+    assert "debug_stage2 without short videos: PyAV" in capsys.readouterr().err
+    require_own_features(made)
+    made = debug.prepare(debug.debug_stage3(), tmp_path / "three")
+    clips = read_manifest(made.data.manifest[3])
+    assert all(clips[number].features is not None for number in range(len(clips)))
+    assert capsys.readouterr().err == ""
 
 
 def test_the_byte_tokenizer_knows_any_text_and_gives_a_newline_its_released_id() -> None:

@@ -61,7 +61,12 @@ def test_an_unknown_setting_is_named(change: dict[str, Any], words: str) -> None
         ({"optim": OptimConfig(lr_memaug=1, eps=-1)}, "--optim.eps -1: more than 0"),
         ({"batch": BatchConfig(max_steps=10**20)}, "--batch.max-steps 1(0{20}): at most 1,000,000"),
         ({"seed": 10**22}, "--seed 1(0{22}): at most 4,294,967,295"),
-        ({"hardware": HardwareConfig(device="tpu")}, "--hardware.device tpu: known are cpu, cuda"),
+        ({"hardware": HardwareConfig(device="tpu")}, "--hardware.device tpu: training runs on cpu"),
+        (
+            {"hardware": HardwareConfig(device="cuda:1")},
+            "cuda:1: .* take cuda, and choose the GPU with CUDA_VISIBLE_DEVICES=1$",
+        ),
+        ({"hardware": HardwareConfig(device="mps")}, "mps: training runs on cpu or cuda; Apple's"),
         ({"watch": WatchConfig(exam_videos=0)}, "--watch.exam-videos 0: at least 1"),
         ({"watch": WatchConfig(exam_questions=-1)}, "--watch.exam-questions -1: at least 1"),
         (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from hour_llava.data.features import FeaturesHeader, write_features
 from hour_llava.data.manifest import Sample, write_manifest
 from hour_llava.errors import ConfigError
 from hour_llava.recipes import RECIPES
@@ -200,6 +203,44 @@ def test_rows_over_the_limit_are_named_and_set_no_largest_sample(tmp_path: Path)
     text = "\n".join(plan_lines(make_plan(recipe("debug_stage3"), config, streams, SMALL)))
     assert f"m: 2 of 3 rows cannot be read or are too long, the first: {tmp_path}/m.jsonl:2" in text
     assert "tokens, the limit is 1,000; run `hour-llava data check`" in text
+
+
+def test_a_row_an_answer_takes_so_many_rows_of_visual_tokens_of_one_memory(tmp_path: Path) -> None:
+    turns = tuple({"from": who, "value": "x" * 40} for who in ("human", "gpt") * 5)
+    header = FeaturesHeader(tower_digest="t", duration_seconds=300)
+    write_features(tmp_path / "v", torch.zeros(300, 4, 32), torch.arange(300), header)
+    write_manifest(tmp_path / "m.jsonl", [Sample(id="a", conversations=turns, features="v")])
+    options: dict[str, Any] = {"root": None, "features": None, "fps": 1.0, "count_tokens": None}
+    config, plans = recipe("debug_stage3"), dict[str, Plan]()
+    for scope in ("conversation", "turn"):
+        streams = manifest_streams([tmp_path / "m.jsonl"], [], **options, question_scope=scope)
+        plans[scope] = make_plan(config, shape(), streams, SMALL)
+    one, five = plans["conversation"], plans["turn"]
+    (stream,), (by_turn,) = one.streams, five.streams
+    for name in ("row_tokens", "visual_tokens"):
+        assert getattr(by_turn, name) == 5 * getattr(stream, name)
+    for name in ("memory_tokens", "learned_tokens", "num_samples"):
+        assert getattr(by_turn, name) == getattr(stream, name)
+    assert 3 * stream.done_flops < by_turn.done_flops < 5 * stream.done_flops
+    assert one.num_steps == five.num_steps
+    (counts,) = (count_tokens_of(s.largest, shape()) for s in streams)
+    alone = forward_work(replace(counts, rows=1), shape())
+    work = forward_work(counts, shape())
+    assert work["projector"] == alone["projector"]
+    assert alone["memaug"] < work["memaug"] < 5 * alone["memaug"]
+    assert 2 * one.memory["kept"] < five.memory["kept"] < 5 * one.memory["kept"]
+    assert f"largest sample     5 rows of {by_turn.largest.row:,} tokens" in "\n".join(
+        plan_lines(five)
+    )
+
+
+def test_a_row_an_answer_has_its_own_images() -> None:
+    one = SampleSize(question_tokens=20, answer_tokens=10, images_wh=((96, 64),))
+    counts = count_tokens_of(one, shape())
+    three = count_tokens_of(replace(one, num_rows=3), shape())
+    for name in ("tower_inputs", "cells", "rows", "memories"):
+        assert getattr(three, name) == 3 * getattr(counts, name)
+    assert (three.row, three.memory) == (counts.row, counts.memory)
 
 
 @pytest.mark.parametrize("text", ["h999x8", "h200x0", "", "x8"])

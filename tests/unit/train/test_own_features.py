@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from hour_llava.data.features import FeaturesHeader, write_features
-from hour_llava.data.manifest import Sample, manifest_of
+from hour_llava.data.manifest import Sample, manifest_of, write_manifest
+from hour_llava.errors import ConfigError
+from hour_llava.recipes.debug import debug_stage2
 from hour_llava.train import own_features
 
 HEADER = FeaturesHeader(tower_digest="t", duration_seconds=2)
@@ -43,3 +47,19 @@ def test_the_first_whole_file_is_taken_and_a_long_manifest_is_not_read_through(
     texts = Counted([sample()] * 2500, tmp_path)
     assert own_features.first_features(texts) is None  # pyright: ignore[reportArgumentType]
     assert 500 < texts.num_read <= own_features.NUM_LOOKED_AT
+
+
+def test_rows_with_features_are_refused_where_the_tower_is_trained(tmp_path: Path) -> None:
+    write_features(tmp_path / "v", torch.zeros(2, 4, 8), torch.arange(2), HEADER)
+    write_manifest(tmp_path / "texts.jsonl", [sample()])
+    write_manifest(tmp_path / "videos.jsonl", [sample(), sample("v")])
+    texts, videos = (tmp_path / f"{name}.jsonl" for name in ("texts", "videos"))
+    config = debug_stage2()
+    fine = replace(config, data=replace(config.data, manifest=(texts,)))
+    own_features.require_own_features(fine)
+    for data in (
+        replace(config.data, manifest=(texts, videos)),
+        replace(config.data, manifest=(texts,), validation=videos),
+    ):
+        with pytest.raises(ConfigError, match=r"/v holds .* --optim.lr-vision 0.0001 it changes"):
+            own_features.require_own_features(replace(config, data=data))
