@@ -6,7 +6,6 @@ they always do.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -58,24 +57,20 @@ def ending() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def leave_to_parent(_: int) -> None:
-    """Let a data worker end on SIGTERM of the process that trains alone; leave Ctrl-C to it.
+def leave_to_parent(is_over: Any, _: int) -> None:
+    """Let a data worker end on SIGTERM once training is over, not before; leave Ctrl-C to others.
 
     torchrun, `timeout` and Slurm signal all processes of a run: workers must live on until the
-    step is done and saved. Only a process can say who signalled it: a thread waits for that.
-    On macOS none can, and SIGTERM ends a worker, whoever sent it.
+    step is done and saved. Then torch ends those that are left by SIGTERM; where the process that
+    trains is gone, they see that by themselves.
+
+    Args:
+        is_over: A value in memory that the processes share.
     """
+
+    def end(number: int, frame: Any) -> None:
+        if is_over.value:
+            os._exit(0)  # a worker that was sent away has not failed
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trainer = multiprocessing.parent_process()
-    if trainer is None or not hasattr(signal, "sigwaitinfo"):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in threads to come, too
-    threading.Thread(target=_end_for, args=(trainer.pid,), daemon=True).start()
-
-
-def _end_for(trainer: int | None) -> None:
-    """Wait until the trainer ends this process; signals of others are taken, and nothing done."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
-        pass
-    os._exit(0)  # as torch's own handler does: a worker that was sent away has not failed
+    signal.signal(signal.SIGTERM, end)

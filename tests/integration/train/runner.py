@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,8 +27,8 @@ def die(number: int = signal.SIGKILL) -> None:
 
 
 def end_all() -> None:
-    """Let another process end all of the group: data workers take no heed of who trains them."""
-    subprocess.run(["kill", "-TERM", "--", f"-{os.getpgid(0)}"], check=False)
+    """End all processes of the run, as torchrun does."""
+    os.killpg(0, signal.SIGTERM)
 
 
 def die_in(
@@ -53,13 +52,9 @@ def die_in(
 def arm(kill: dict[str, Any]) -> None:
     where, step = kill["where"], kill["step"]
     name = checkpoint.checkpoint_folder(Path(), step).name
-    if where == "group":  # data of the step are still to come: more than a worker fetches ahead
-        is_first = lambda a: (  # noqa: E731
-            a[0].state.global_step == step - 1 and len(a[0].step_facts.sample_ids) == 1
-        )
-        die_in(HourLlavaTrainer, "_next_micro_batch", is_first, None)
-    elif where in ("gradients", "term"):  # behind a step's backward pass, before the optimiser's
-        number = signal.SIGTERM if where == "term" else signal.SIGKILL
+    numbers = {"gradients": signal.SIGKILL, "term": signal.SIGTERM, "group": None}
+    if where in numbers:  # behind a step's backward pass, before the optimiser's
+        number = numbers[where]
         at_step = lambda a: a[0].state.global_step == step - 1  # noqa: E731
         die_in(HourLlavaTrainer, "_clip_grad_norm", at_step, number)
     elif where == "weights":
@@ -77,15 +72,13 @@ def arm(kill: dict[str, Any]) -> None:
 def main(args: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     out = Path(args["out"])
-    os.setpgid(0, 0)
+    os.setpgid(0, 0)  # a group of its own
     if args.get("kill"):
         arm(args["kill"])
     recipe = RECIPES[args["recipe"]]
     config = recipe.prepared(recipe.config(), out)
     data = replace(config.data, workers=args.get("workers", 0))
     config = replace(config, data=data, watch=replace(config.watch, reports=()))
-    if data.workers:
-        config = replace(config, batch=replace(config.batch, micro_batch_size=1))
     sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     run.train(config, out, resume=args.get("resume", False))
 
