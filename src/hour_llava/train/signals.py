@@ -6,7 +6,6 @@ they always do.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -57,20 +56,11 @@ def ending() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def leave_to_parent(is_over: Any, _: int) -> None:
-    """Let a data worker end on SIGTERM once training is over, not before; leave Ctrl-C to others.
+def leave_to_parent(_: int) -> None:
+    """Let a data worker end with its loader alone.
 
     torchrun, `timeout` and Slurm signal all processes of a run: workers must live on until the
-    step is done and saved. Then torch ends those that are left by SIGTERM; where the process that
-    trains is gone, they see that by themselves.
-
-    Args:
-        is_over: A value in memory that the processes share.
+    step is done and saved.
     """
-
-    def end(number: int, frame: Any) -> None:
-        if is_over.value:
-            os._exit(0)  # a worker that was sent away has not failed
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

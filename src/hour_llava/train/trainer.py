@@ -16,10 +16,8 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ctypes import c_bool
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import RawValue
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +138,6 @@ class HourLlavaTrainer(Trainer):
         self._resumed: Path | None = None
         self._saved_step = -1
         self._wish = Wish()
-        self._is_over = RawValue(c_bool, False)
         self._ended_by: int | None = None
         if gradient_checkpointing:
             checkpoint_activations(model)
@@ -182,12 +179,8 @@ class HourLlavaTrainer(Trainer):
         self._resumed, self._ended_by = resume, None
         if resume is not None:
             checkpoints.verify(resume)
-        self._is_over.value = False
-        try:
-            with wishing() as self._wish:
-                super().train(resume_from_checkpoint=None if resume is None else str(resume))
-        finally:
-            self._is_over.value = True
+        with wishing() as self._wish:
+            super().train(resume_from_checkpoint=None if resume is None else str(resume))
         return self._ended_by
 
     # What transformers calls, in the order in which it does.
@@ -214,7 +207,7 @@ class HourLlavaTrainer(Trainer):
             batch_sampler=sampler,
             collate_fn=self.material.collate,
             num_workers=self.workers,
-            worker_init_fn=partial(leave_to_parent, self._is_over),
+            worker_init_fn=leave_to_parent,
             pin_memory=torch.cuda.is_available() and not self.args.use_cpu,
             generator=torch.Generator().manual_seed(self.args.seed),
         )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 PRELOADED = (
@@ -25,15 +23,6 @@ RUNNER = Path(__file__).with_name("runner.py")
 Run = Callable[..., int]
 
 
-def is_of_group(process: psutil.Process, group: int) -> bool:
-    """Say whether a process belongs to a group, which the runner makes of its own; not a zombie."""
-    try:
-        is_alive = process.status() != psutil.STATUS_ZOMBIE
-        return is_alive and os.getpgid(process.pid) == group
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        return False
-
-
 @pytest.fixture(scope="session")
 def train_in_process() -> Run:
     """Return a function that trains a debug recipe in a new process, and gives its exit code."""
@@ -41,24 +30,15 @@ def train_in_process() -> Run:
     context.set_forkserver_preload(list(PRELOADED))
 
     def train(
-        stage: int,
-        out: Path,
-        *,
-        resume: bool = False,
-        kill: Mapping[str, Any] | None = None,
-        workers: int = 0,
+        stage: int, out: Path, *, resume: bool = False, kill: Mapping[str, Any] | None = None
     ) -> int:
         args = {"recipe": f"debug_stage{stage}", "out": str(out), "resume": resume, "kill": kill}
-        args["workers"] = workers
         process = context.Process(
             target=runpy.run_path, args=(str(RUNNER), {"ARGS": json.dumps(args)})
         )
         process.start()
         process.join(240)
         assert process.exitcode is not None, "the training hangs"
-        assert process.pid is not None
-        left = [p for p in psutil.process_iter() if is_of_group(p, process.pid)]
-        assert psutil.wait_procs(left, timeout=20)[1] == [], "data workers live on"
         return process.exitcode
 
     return train

@@ -1,7 +1,6 @@
 """Trains a debug recipe in a process of its own, and kills it where a test says: see conftest.
 
-ARGS (JSON): recipe, out, resume, workers; kill: {"where", "step"} or none; "term" is SIGTERM,
-"group" SIGTERM to all processes of the run, all others -9.
+ARGS (JSON): recipe, out, resume; kill: {"where", "step"} or none; "term" is SIGTERM, all others -9.
 """
 
 from __future__ import annotations
@@ -26,24 +25,19 @@ def die(number: int = signal.SIGKILL) -> None:
     os.kill(os.getpid(), number)
 
 
-def end_all() -> None:
-    """End all processes of the run, as torchrun does."""
-    os.killpg(0, signal.SIGTERM)
-
-
 def die_in(
     owner: Any,
     name: str,
     is_time: Callable[[tuple[Any, ...]], bool],
-    number: int | None = signal.SIGKILL,
+    number: int = signal.SIGKILL,
 ) -> None:
-    """Kill the process in a function, behind its work, before what follows; None: its group."""
+    """Kill the process in a function, behind its work, before what follows."""
     real = getattr(owner, name)
 
     def wrapped(*args: Any, **options: Any) -> Any:
         result = real(*args, **options)
         if is_time(args):
-            end_all() if number is None else die(number)
+            die(number)
         return result
 
     setattr(owner, name, wrapped)
@@ -52,9 +46,8 @@ def die_in(
 def arm(kill: dict[str, Any]) -> None:
     where, step = kill["where"], kill["step"]
     name = checkpoint.checkpoint_folder(Path(), step).name
-    numbers = {"gradients": signal.SIGKILL, "term": signal.SIGTERM, "group": None}
-    if where in numbers:  # behind a step's backward pass, before the optimiser's
-        number = numbers[where]
+    if where in ("gradients", "term"):  # behind a step's backward pass, before the optimiser's
+        number = signal.SIGTERM if where == "term" else signal.SIGKILL
         at_step = lambda a: a[0].state.global_step == step - 1  # noqa: E731
         die_in(HourLlavaTrainer, "_clip_grad_norm", at_step, number)
     elif where == "weights":
@@ -72,13 +65,11 @@ def arm(kill: dict[str, Any]) -> None:
 def main(args: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     out = Path(args["out"])
-    os.setpgid(0, 0)  # a group of its own
     if args.get("kill"):
         arm(args["kill"])
     recipe = RECIPES[args["recipe"]]
     config = recipe.prepared(recipe.config(), out)
-    data = replace(config.data, workers=args.get("workers", 0))
-    config = replace(config, data=data, watch=replace(config.watch, reports=()))
+    config = replace(config, watch=replace(config.watch, reports=()))
     sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     run.train(config, out, resume=args.get("resume", False))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hour_llava.train.checkpoint import list_checkpoints, read_facts, verify
+from hour_llava.train.checkpoint import list_checkpoints, read_facts
 
 pytestmark = pytest.mark.timeout(1800)  # a minute on a quiet machine
 Run = Callable[..., int]
@@ -63,13 +63,3 @@ def test_sigterm_saves_and_a_kill_while_saving_leaves_the_one_before_whole(
     require_same(steps_of, whole, tmp_path)
     names = sorted(path.name for path in root.iterdir())
     assert names == ["step-00000015", "step-00000020"]  # nothing that a kill left
-
-
-def test_sigterm_to_all_processes_of_a_run_saves_and_leaves_no_data_worker(
-    tmp_path: Path, train_in_process: Run
-) -> None:
-    kill = {"where": "group", "step": 3}
-    assert train_in_process(1, tmp_path, kill=kill, workers=1) == 143
-    (folder,) = list_checkpoints(tmp_path / "checkpoints")
-    verify(folder)
-    assert read_facts(folder).step == 3
