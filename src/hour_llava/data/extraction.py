@@ -65,19 +65,18 @@ def jobs_of_manifest(manifest: Manifest, out: Path) -> tuple[list[Job], list[tup
     Returns:
         The jobs; of each such row its place, and why.
     """
-    videos: dict[str, None] = {}
+    jobs: dict[str, Job] = {}
     bad_rows: list[tuple[str, str]] = []
     for index in range(len(manifest)):
         try:
             sample = manifest.raw(index)
+            video = sample.video if sample.features is None else None
+            if video is not None and video not in jobs:
+                jobs[video] = Job(video=manifest.root / video, target=features_path(out, video))
         except DataError as error:
             where = manifest.where(index)
             bad_rows.append((where, " ".join(str(error).removeprefix(f"{where}: ").split())))
-            continue
-        if sample.video is not None and sample.features is None:
-            videos[sample.video] = None
-    jobs = [Job(video=manifest.root / video, target=features_path(out, video)) for video in videos]
-    return _distinct(jobs), bad_rows
+    return _distinct(list(jobs.values())), bad_rows
 
 
 def jobs_of_folder(folder: Path, out: Path) -> list[Job]:

@@ -235,8 +235,14 @@ def is_file(path: Path) -> bool:
 
 
 def features_path(folder: Path, video: str) -> Path:
-    """Say where the features of a video lie: its path in the manifest, under `folder`."""
+    """Say where the features of a video lie: its path in the manifest, under `folder`.
+
+    Raises:
+        DataError: the path names no file.
+    """
     parts = [part for part in Path(video).parts if part not in ("..", Path(video).anchor)]
+    if not parts:
+        raise DataError(f"the video {video!r} names no file: its features have no place")
     return folder.joinpath(*parts[:-1], parts[-1] + FEATURES_SUFFIX)
 
 

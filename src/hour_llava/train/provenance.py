@@ -1,6 +1,5 @@
-"""What made a run: the code's commit and versions, and the settings written beside what came of it.
-
-For recipes whose settings are no `TrainConfig`; those write `OUT/config.json`.
+"""What made a run: the code's commit and versions; and of recipes whose settings are no
+`TrainConfig`, the settings, written beside what came of them.
 """
 
 from __future__ import annotations

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +46,7 @@ from hour_llava.train.initialise import initialise
 from hour_llava.train.material import Material, manifest_material
 from hour_llava.train.own_features import require_own_features
 from hour_llava.train.parts import freeze
+from hour_llava.train.provenance import code_facts
 from hour_llava.train.run_folder import CONFIG, own_folder
 from hour_llava.train.shared_state import full_state_dict
 from hour_llava.train.signals import EXIT_CODES
@@ -59,7 +57,6 @@ from hour_llava.train.watching.terminal import say
 from hour_llava.train.watching.validation import ValidationLoss
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
-_VERSIONS = ("hour-llava", "torch", "transformers", "accelerate", "peft")
 
 
 def train(
@@ -248,8 +245,7 @@ def write_config(config: TrainConfig, out: Path) -> dict[str, Any]:
     Returns:
         The commit, the versions and the hardware.
     """
-    facts: dict[str, Any] = {"commit": _commit(), "ranks": num_processes()}
-    facts |= {"python": platform.python_version(), **_versions()}
+    facts: dict[str, Any] = {**code_facts(), "ranks": num_processes()}
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
     if rank() == 0:
@@ -372,29 +368,3 @@ def _measurements(config: TrainConfig, collator: Collator, processor: Any) -> li
         )
         found.append(Measurement(name="exam", every_steps=watch.exam_every_steps, measure=exam))
     return found
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _commit() -> str:
-    """Name the commit of the code, with "+" where files differ from it; "" outside a repository."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 20}
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], check=False, **options)
-        if head.returncode:
-            return ""
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno", "--", "."], check=False, **options
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -73,6 +73,12 @@ def test_extracted_features_are_found_under_the_videos_path(tmp_path: Path) -> N
     assert manifest_of(list(found)).groups().tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("video", ["..", "/", "../.."])
+def test_a_video_that_names_no_file_has_no_features(tmp_path: Path, video: str) -> None:
+    with pytest.raises(DataError, match="names no file"):
+        features_path(tmp_path, video)
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
