@@ -31,7 +31,7 @@ _NUM_LOCKS = 64  # a file's lock is shared with one in 64 others: no lock file i
 _ALL = "all"
 _GIGABYTE = 1e9
 _KEY, _SUFFIX = "[0-9a-f]{32}", re.escape(FEATURES_SUFFIX)
-_OWN = re.compile(rf"{_KEY}{_SUFFIX}|\.(?P<part>{_KEY}){_SUFFIX}\.part")
+_OWN = re.compile(rf"(?P<dot>\.)?(?P<key>{_KEY}){_SUFFIX}(?(dot)\.part)")
 """Names that the cache gives: whoever names it a folder with other files keeps those."""
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class NodeCache:
         entries = list(self._entries())
         for path, part_bytes, _ in entries:
             found = _OWN.fullmatch(path.name)
-            if found and found["part"] and self._is_abandoned(found["part"]):
+            if found and found["dot"] and self._is_abandoned(found["key"]):
                 path.unlink(missing_ok=True)
                 entries = [entry for entry in entries if entry[0] != path]
                 logger.info("removed %s (%d bytes), half-made", path, part_bytes)
@@ -163,12 +163,18 @@ class NodeCache:
         return True
 
     def _entries(self) -> Iterator[tuple[Path, int, float]]:
-        """Give path, size and last use of copies, whole or under way."""
+        """Give path, size and last use of copies, whole or under way.
+
+        One that becomes whole meanwhile is met under both names, and given once.
+        """
+        given = set[str]()
         for entry in os.scandir(self.folder):
-            if not _OWN.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+            own = _OWN.fullmatch(entry.name)
+            if not own or own["key"] in given or not entry.is_file(follow_symlinks=False):
                 continue
             with suppress(FileNotFoundError):
                 found = entry.stat()
+                given.add(own["key"])
                 yield Path(entry.path), found.st_size, found.st_mtime
 
     def _lock(self, key: str) -> filelock.BaseFileLock:
