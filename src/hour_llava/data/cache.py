@@ -118,7 +118,7 @@ class NodeCache:
         part = copy.with_name(f".{copy.name}.part")
         try:
             with self._locked(_ALL):
-                self._make_room(size)
+                self._make_room(size, held=_lock_of(copy.stem))
                 with part.open("wb") as file:
                     file.truncate(size)  # the others see what it will take
             with source.open("rb") as wanted, part.open("r+b") as file:
@@ -132,12 +132,18 @@ class NodeCache:
             part.unlink(missing_ok=True)
             raise
 
-    def _make_room(self, size: int) -> None:
-        """Remove what died half-made, then the least recently used copies, until `size` fits."""
+    def _make_room(self, size: int, *, held: str) -> None:
+        """Remove what died half-made, then the least recently used copies, until `size` fits.
+
+        Args:
+            held: the lock under which the next copy is made: no other copy of that lock is.
+        """
         entries = list(self._entries())
         for path, part_bytes, _ in entries:
-            found = _OWN.fullmatch(path.name)
-            if found and found["dot"] and self._is_abandoned(found["key"]):
+            own = _OWN.fullmatch(path.name)
+            if own is None or own["dot"] is None:
+                continue
+            if _lock_of(own["key"]) == held or self._is_abandoned(own["key"]):
                 path.unlink(missing_ok=True)
                 entries = [entry for entry in entries if entry[0] != path]
                 logger.info("removed %s (%d bytes), half-made", path, part_bytes)
@@ -178,10 +184,14 @@ class NodeCache:
                 yield Path(entry.path), found.st_size, found.st_mtime
 
     def _lock(self, key: str) -> filelock.BaseFileLock:
-        name = key if key == _ALL else f"{int(key, 16) % _NUM_LOCKS:02d}"
-        return filelock.FileLock(self.folder / f".lock-{name}", is_singleton=False)
+        return filelock.FileLock(self.folder / f".lock-{_lock_of(key)}", is_singleton=False)
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         with self._lock(key):
             yield
+
+
+def _lock_of(key: str) -> str:
+    """Name the lock under which a copy is made; some keys share one."""
+    return key if key == _ALL else f"{int(key, 16) % _NUM_LOCKS:02d}"

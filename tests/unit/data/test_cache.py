@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hour_llava.data import cache as cache_module
 from hour_llava.data.cache import NodeCache
 from hour_llava.data.collate import Collator
 from hour_llava.data.features import FeaturesHeader, write_features
@@ -129,9 +130,11 @@ def test_a_copy_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
     assert cache.local(source).read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize("num_locks", [64, 1])
 def test_a_process_that_is_killed_while_copying_leaves_no_copy_and_no_litter(
-    tmp_path: Path,
+    tmp_path: Path, num_locks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cache_module, "_NUM_LOCKS", num_locks)  # 1: both files have one lock
     first, second = make_sources(tmp_path / "slow", 2)
     folder = tmp_path / "cache"
     killed = subprocess.run(
