@@ -95,7 +95,8 @@ class NodeCache:
 
     def num_bytes(self) -> int:
         """Count what the cache holds, copies under way included."""
-        return sum(size for _, size, _ in self._entries())
+        with self._locked(_ALL):  # else what leaves and what comes meanwhile are both counted
+            return sum(size for _, size, _ in self._entries())
 
     def _copy_of(self, source: Path) -> tuple[Path, int]:
         """Name a file's copy; a file that changes gets another one."""
