@@ -128,7 +128,8 @@ class NodeCache:
                     raise OSError(f"it changed while it was copied: {file.tell()} of {size} bytes")
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(copy)
+            with self._locked(_ALL):  # a listing may miss what is renamed meanwhile
+                part.replace(copy)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -170,18 +171,12 @@ class NodeCache:
         return True
 
     def _entries(self) -> Iterator[tuple[Path, int, float]]:
-        """Give path, size and last use of copies, whole or under way.
-
-        One that becomes whole meanwhile is met under both names, and given once.
-        """
-        given = set[str]()
+        """Give path, size and last use of copies, whole or under way; all are locked meanwhile."""
         for entry in os.scandir(self.folder):
-            own = _OWN.fullmatch(entry.name)
-            if not own or own["key"] in given or not entry.is_file(follow_symlinks=False):
+            if not _OWN.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
                 continue
             with suppress(FileNotFoundError):
                 found = entry.stat()
-                given.add(own["key"])
                 yield Path(entry.path), found.st_size, found.st_mtime
 
     def _lock(self, key: str) -> filelock.BaseFileLock:
