@@ -42,17 +42,23 @@ def prepared(out: Path) -> TrainConfig:
     )
 
 
-def test_a_second_run_is_refused_while_one_is_at_work_and_not_after_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_folder, "_SECONDS_TO_LEAVE", 0.2)
+def held(out: Path) -> subprocess.Popen[str]:
+    """Start a process that holds a run's folder until it is ended."""
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        [sys.executable, "-c", HOLDER, str(out)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_a_second_run_is_refused_while_one_is_at_work_and_not_after_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "_SECONDS_TO_LEAVE", 0.2)
+    holder = held(tmp_path)
     with pytest.raises(ConfigError, match=rf"at work in .*process {holder.pid}"):
         run.train(prepared(tmp_path), tmp_path, resume=True)
     holder.kill()
@@ -62,13 +68,7 @@ def test_a_second_run_is_refused_while_one_is_at_work_and_not_after_its_end(
 
 def test_a_start_that_is_told_to_end_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "a"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(out)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder = held(out)
     assert out.is_dir()
     holder.terminate()  # as torchrun does where another rank failed
     assert holder.wait(30) == 143

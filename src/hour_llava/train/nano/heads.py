@@ -157,44 +157,24 @@ class AttributeProbe(nn.Module):
         return loss.sum(-1).sum() / max(1, loss[..., 0].numel())
 
 
-class AskedProbe(nn.Module):
-    """A linear reading of the token at which the language model begins to answer: what it knows of
-    each name of the question.
+class AnsweringProbe(nn.Module):
+    """A linear reading of the token at which the language model begins to answer.
 
-    What is to be compared has to stand in one token before the last layer can compare it.
+    Before the last layer a place is a name of the question, and its bits are what may be compared:
+    that has to stand in one token first. Behind it a place is a pair of names, and its bits are
+    what both share: that cannot be read linearly from the two.
     """
 
-    def __init__(self, hidden_size: int, num_slots: int, num_bits: int) -> None:
+    def __init__(self, hidden_size: int, num_places: int, num_bits: int) -> None:
         super().__init__()
-        self.shape = num_slots, num_bits
-        self.linear = nn.Linear(hidden_size, num_slots * num_bits)
+        self.shape = num_places, num_bits
+        self.linear = nn.Linear(hidden_size, num_places * num_bits)
 
     def forward(
-        self, hidden_BD: Tensor, questions_N: Tensor, slots_N: Tensor, bits_NA: Tensor
+        self, hidden_BD: Tensor, questions_n: Tensor, places_n: Tensor, bits_nA: Tensor
     ) -> Tensor:
-        """Return the binary cross-entropy, summed over bits and averaged over names."""
-        logits = self.linear(hidden_BD).unflatten(-1, self.shape)[questions_N, slots_N]
-        loss = F.binary_cross_entropy_with_logits(logits, bits_NA.float(), reduction="none")
-        return loss.sum() / max(1, len(bits_NA))
-
-
-class PairProbe(nn.Module):
-    """A linear reading of the last layer's token at which the language model begins to answer: what
-    each two names of the question share.
-
-    Whether two things are alike cannot be read linearly from the two: they have to be compared.
-    """
-
-    def __init__(self, hidden_size: int, num_pairs: int, num_bits: int) -> None:
-        super().__init__()
-        self.shape = num_pairs, num_bits
-        self.linear = nn.Linear(hidden_size, num_pairs * num_bits)
-
-    def forward(
-        self, hidden_BD: Tensor, questions_n: Tensor, numbers_n: Tensor, bits_nA: Tensor
-    ) -> Tensor:
-        """Return the binary cross-entropy, summed over bits and averaged over pairs."""
-        logits = self.linear(hidden_BD).unflatten(-1, self.shape)[questions_n, numbers_n]
+        """Return the binary cross-entropy, summed over bits and averaged over places."""
+        logits = self.linear(hidden_BD).unflatten(-1, self.shape)[questions_n, places_n]
         loss = F.binary_cross_entropy_with_logits(logits, bits_nA.float(), reduction="none")
         return loss.sum() / max(1, len(bits_nA))
 

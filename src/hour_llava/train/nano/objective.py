@@ -21,11 +21,10 @@ from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGenerati
 from hour_llava.train.nano.batches import IGNORED
 from hour_llava.train.nano.heads import (
     AnswerHead,
-    AskedProbe,
+    AnsweringProbe,
     AttributeProbe,
     EvidenceObserver,
     LengthProbe,
-    PairProbe,
 )
 from hour_llava.train.nano.naming import (
     NUM_COMPARED_BITS,
@@ -55,8 +54,8 @@ class Heads(nn.Module):
         self.probe = AttributeProbe(hidden_size, tube_size * sum(MEMORY_SIZES.values()))
         self.names = AttributeProbe(hidden_size, NUM_NAME_BITS)
         self.slots = AttributeProbe(hidden_size, NUM_NAME_BITS)
-        self.asked = AskedProbe(hidden_size, NUM_SLOTS, NUM_COMPARED_BITS)
-        self.pairs = PairProbe(hidden_size, len(PAIRS), len(PAIR_BITS))
+        self.asked = AnsweringProbe(hidden_size, NUM_SLOTS, NUM_COMPARED_BITS)
+        self.pairs = AnsweringProbe(hidden_size, len(PAIRS), len(PAIR_BITS))
         self.lengths = LengthProbe(hidden_size, len(PAIRS) + NUM_SLOTS, len(LADDER))
 
 

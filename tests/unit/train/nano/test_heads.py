@@ -9,11 +9,10 @@ from hour_llava.memory.memaug import MemAug
 from hour_llava.memory.plan import MemoryTokens
 from hour_llava.train.nano.heads import (
     AnswerHead,
-    AskedProbe,
+    AnsweringProbe,
     AttributeProbe,
     EvidenceObserver,
     LengthProbe,
-    PairProbe,
     evidence_loss,
 )
 
@@ -141,14 +140,13 @@ def test_probes_of_the_answering_token_read_the_named_place_of_the_named_questio
     hidden = torch.eye(3)  # three questions, each with a token of its own
     questions, places = torch.tensor([2, 0]), torch.tensor([1, 3])
     bits, rungs = torch.tensor([[1, 0], [0, 1]]), torch.tensor([1, 0])
-    for make in (AskedProbe, PairProbe):
-        probe = make(3, 4, 2)
-        silence(probe.linear)
-        assert probe(hidden, questions, places, bits).item() == pytest.approx(2 * math.log(2))
-        with torch.no_grad():
-            probe.linear.weight.view(4, 2, 3)[1, :, 2] = torch.tensor([20.0, -20.0])
-            probe.linear.weight.view(4, 2, 3)[3, :, 0] = torch.tensor([-20.0, 20.0])
-        assert probe(hidden, questions, places, bits).item() < 1e-6
+    probe = AnsweringProbe(3, 4, 2)
+    silence(probe.linear)
+    assert probe(hidden, questions, places, bits).item() == pytest.approx(2 * math.log(2))
+    with torch.no_grad():
+        probe.linear.weight.view(4, 2, 3)[1, :, 2] = torch.tensor([20.0, -20.0])
+        probe.linear.weight.view(4, 2, 3)[3, :, 0] = torch.tensor([-20.0, 20.0])
+    assert probe(hidden, questions, places, bits).item() < 1e-6
     lengths = LengthProbe(3, 4, 5)
     silence(lengths.linear)
     assert lengths(hidden, questions, places, rungs).item() == pytest.approx(math.log(5))
@@ -160,8 +158,8 @@ def test_probes_of_the_answering_token_read_the_named_place_of_the_named_questio
 
 def test_probes_of_no_names_cost_nothing() -> None:
     nothing = torch.zeros(0, dtype=torch.long)
-    for make in (AskedProbe, PairProbe):
-        assert make(3, 4, 2)(torch.eye(3), nothing, nothing, torch.zeros(0, 2)).item() == 0
+    no_bits = torch.zeros(0, 2)
+    assert AnsweringProbe(3, 4, 2)(torch.eye(3), nothing, nothing, no_bits).item() == 0
     assert LengthProbe(3, 4, 5)(torch.eye(3), nothing, nothing, nothing).item() == 0
 
 
