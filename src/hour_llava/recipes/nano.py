@@ -116,37 +116,34 @@ LAGGING_FAMILIES = (
 
 def _default_loops() -> tuple[LoopSettings, ...]:
     short = LoopSettings(
-        stages=(Stage(num_steps=4000, seconds=(20, 45)),),
+        stages=(Stage(num_steps=2600, seconds=(20, 45)),),
+        last_rate=0.6,
         is_clock_held=True,
         weights=Weights(asked=0.0, pairs=0.0, lengths=0.0),
     )
-    long = LoopSettings(
-        stages=(
-            Stage(num_steps=800, seconds=(30, 150)),
-            Stage(num_steps=1000, seconds=(40, 400)),
-            Stage(num_steps=300, seconds=(100, 3600), most_frames=300),
-            Stage(num_steps=20, seconds=(600, 3600)),
-        ),
-        learning_rate=2e-3,
+    comparing = LoopSettings(
+        stages=(Stage(num_steps=1000, seconds=(20, 120)),),
+        learning_rate=1.8e-3,
+        last_rate=0.8,
         warm_up_steps=40,
         families=(*FAMILIES, *HARD_FAMILIES, *3 * COMPARING_FAMILIES),
         weights=Weights(asked=2.0),
-        save_every=100,
         seed=1,
     )
-    lagging = LoopSettings(
-        stages=(
-            Stage(num_steps=400, seconds=(60, 400)),
-            Stage(num_steps=300, seconds=(200, 3600), most_frames=300),
-            Stage(num_steps=25, seconds=(600, 3600)),
+    long = LoopSettings(
+        stages=3
+        * (
+            Stage(num_steps=1000, seconds=(40, 3600), most_frames=300),
+            Stage(num_steps=30, seconds=(600, 3600)),
         ),
         learning_rate=1.5e-3,
-        warm_up_steps=20,
+        warm_up_steps=40,
         families=(*FAMILIES, *2 * LAGGING_FAMILIES, *2 * LENGTH_FAMILIES),
+        weights=Weights(asked=0.5),
         save_every=100,
         seed=2,
     )
-    return short, long, lagging
+    return short, comparing, long
 
 
 @dataclass(frozen=True, kw_only=True)

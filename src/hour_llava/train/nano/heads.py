@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MOST_SCORES = 3_000_000
-"""Rows times memory tokens that the evidence loss looks at: of long videos, some rows only."""
+MOST_SCORES, LEAST_ROWS = 200_000, 96
+"""Rows of a video times memory tokens that the evidence loss looks at: of long videos some rows
+only, drawn by lot, but never fewer than so many."""
 
 
 def evidence_loss(
@@ -45,13 +46,17 @@ def evidence_loss(
     """
     H, K, num_frames = queries_VHnE.shape[1], keys_VKME.shape[1], spans_VQF.shape[-1]
     num_rows = queries_VHnE.shape[2]
-    if num_rows * keys_VKME.shape[2] > MOST_SCORES:
-        chosen = torch.randperm(num_rows)[: max(1, MOST_SCORES // keys_VKME.shape[2])]
+    most_rows = max(LEAST_ROWS, MOST_SCORES // keys_VKME.shape[2])
+    if num_rows > most_rows:
+        chosen = torch.randperm(num_rows)[:most_rows]
         queries_VHnE = queries_VHnE[:, :, chosen]
         question_of_row_Vn = question_of_row_Vn[:, chosen]
     keys = keys_VKME[:, [head // (H // K) for head in range(num_heads)]]
-    scores = queries_VHnE[:, :num_heads] @ keys.transpose(-1, -2) / math.sqrt(keys.shape[-1])
-    by_frame_VhnF = scores.float().unflatten(-1, (num_frames, -1)).logsumexp(-1)
+    # Cell by cell, so that the sums over a frame's cells run along frames: twice as fast.
+    by_cell = keys.unflatten(2, (num_frames, -1)).transpose(2, 3).flatten(2, 3)
+    queries = queries_VHnE[:, :num_heads] / math.sqrt(keys.shape[-1])
+    scores = (queries @ by_cell.transpose(-1, -2)).float()
+    by_frame_VhnF = scores.unflatten(-1, (-1, num_frames)).logsumexp(-2)
     row_VnF = question_of_row_Vn.clamp(min=0)[..., None].expand(-1, -1, num_frames)
     is_row_Vn1 = (question_of_row_Vn >= 0)[..., None]
     evidence_VnF = (spans_VQF > 0).gather(1, row_VnF) & is_row_Vn1

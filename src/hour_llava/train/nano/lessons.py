@@ -47,7 +47,7 @@ DEFAULT_WEIGHTS = Weights()
 SPEAK_EVERY = 100
 """Steps between lines on stderr, where it is no terminal."""
 LAST_RATE = 0.03
-"""Of the peak: where the cosine ends."""
+"""Of the peak: where the cosine ends, unless more follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,7 @@ class LoopSettings:
         noise: standard deviation added to the features, as a share of theirs.
         families: what is asked, one named twice twice as often; empty: all equally often.
         is_clock_held: the features of clock time stay as they are.
+        last_rate: of the peak, where the cosine ends; what another loop goes on from stays high.
         save_every: steps between checkpoints.
     """
 
@@ -96,6 +97,7 @@ class LoopSettings:
     weights: Weights = DEFAULT_WEIGHTS
     families: tuple[str, ...] = ()
     is_clock_held: bool = False
+    last_rate: float = LAST_RATE
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
@@ -213,6 +215,7 @@ def train_stage(
     team: Team,
     seed: int,
     save_every: int,
+    last_rate: float = LAST_RATE,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Train one stage, or what is left of it after its last checkpoint.
@@ -223,6 +226,7 @@ def train_stage(
         out: of the stage: checkpoints, log.jsonl, curves, tensorboard.
         learning_rates: of each part of the model.
         order: what the lessons depend on.
+        last_rate: of the peak, where the cosine ends.
 
     Raises:
         SystemExit: a signal ended it, after a checkpoint was saved.
@@ -256,7 +260,7 @@ def train_stage(
             seed=seed,
             device="cpu",
             callbacks=[*watchers, *callbacks],
-            arguments={"lr_scheduler_kwargs": {"min_lr_rate": LAST_RATE}},
+            arguments={"lr_scheduler_kwargs": {"min_lr_rate": last_rate}},
         )
         ended_by = trainer.train(resume=last_checkpoint(out / "checkpoints"))
     if ended_by is not None:

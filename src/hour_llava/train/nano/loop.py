@@ -117,6 +117,7 @@ def train_on_features(
         team=team,
         seed=settings.seed,
         save_every=settings.save_every,
+        last_rate=settings.last_rate,
         callbacks=[EveryFewSteps(settings.log_every, tell)],
     )
     if held is not None:

@@ -33,8 +33,10 @@ PAIR_BITS = ("colour", "act", "row", "column")
 TIME_BINS = 16
 NUM_NAME_BITS = sum(MEMORY_SIZES.values()) + TIME_BINS
 COMPARED = ("colour", "act", "cell")
-"""What of two names is compared."""
-NUM_COMPARED_BITS = sum(MEMORY_SIZES[name] for name in COMPARED)
+"""What of two names is compared, beside their times."""
+NUM_COMPARED_BITS = sum(MEMORY_SIZES[name] for name in COMPARED) + TIME_BINS
+NUM_LENGTHS = len(PAIRS) + NUM_SLOTS + 1
+"""Between each two names, of each name, of the whole video."""
 
 _COLUMNS = list(MEMORY_SIZES)
 _NAMES = {"shape": SHAPES, "scene": SCENES, "act": ACTS}
@@ -53,6 +55,7 @@ class Naming:
         slots_N: which name of its question each is, the first four.
         bits_NA: what is to be known of it.
         seconds_N2: when it is first seen, and the second after it was last seen.
+        whole_Q: seconds of each question's video.
     """
 
     spans_VQF: Tensor
@@ -62,6 +65,7 @@ class Naming:
     slots_N: Tensor
     bits_NA: Tensor
     seconds_N2: Tensor
+    whole_Q: Tensor
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Compare the names of each question with each other.
@@ -75,20 +79,23 @@ class Naming:
         return self.questions_N[first_n], numbers_n, bits_nA
 
     def lengths(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Measure how long it is between each two names, and from the first to the last of each.
+        """Measure how long it is between each two names, that each is there, and the whole video.
 
         Returns:
-            Each one's question, its number (a pair's in `PAIRS`; behind them, a slot), and the
-            nearest rung of the ladder of lengths; what is shorter than that begins is left out.
+            Each one's question, its number (a pair's in `PAIRS`; behind them, a slot; the last is
+            the video's), and the nearest rung of the ladder of lengths; what is shorter than that
+            begins is left out.
         """
         first_n, second_n, numbers_n = self._paired()
         starts, ends = self.seconds_N2.unbind(-1)
         between_n = torch.maximum(
             starts[second_n] - ends[first_n], starts[first_n] - ends[second_n]
         )
-        questions = torch.cat([self.questions_N[first_n], self.questions_N])
-        numbers = torch.cat([numbers_n, len(PAIRS) + self.slots_N])
-        seconds = torch.cat([between_n, ends - starts])
+        every_Q = torch.arange(len(self.whole_Q))
+        questions = torch.cat([self.questions_N[first_n], self.questions_N, every_Q])
+        last_Q = torch.full_like(every_Q, NUM_LENGTHS - 1)
+        numbers = torch.cat([numbers_n, len(PAIRS) + self.slots_N, last_Q])
+        seconds = torch.cat([between_n, ends - starts, self.whole_Q])
         is_long = seconds >= LADDER_SECONDS[0]
         distance = seconds[is_long, None].log() - torch.tensor(LADDER_SECONDS).log()
         return questions[is_long], numbers[is_long], distance.abs().argmin(-1)
@@ -104,15 +111,15 @@ class Naming:
         return first_n, second_n, number_of[self.slots_N[first_n], self.slots_N[second_n]]
 
     def compared_bits(self) -> Tensor:
-        """Give what is known of each name of `COMPARED`: (N, bits)."""
-        parts = self.bits_NA.split([*MEMORY_SIZES.values(), TIME_BINS], dim=-1)
-        by_name = dict(zip(_COLUMNS, parts, strict=False))
-        return torch.cat([by_name[name] for name in COMPARED], dim=-1)
+        """Give what is known of each name of `COMPARED`, and when it is there: (N, bits)."""
+        *parts, times = self.bits_NA.split([*MEMORY_SIZES.values(), TIME_BINS], dim=-1)
+        by_name = dict(zip(_COLUMNS, parts, strict=True))
+        return torch.cat([*(by_name[name] for name in COMPARED), times], dim=-1)
 
     def _compared(self, chosen_n: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Give some names' colours, acts, rows and columns as bits."""
-        sizes = [MEMORY_SIZES[name] for name in COMPARED]
-        colour, act, cell = self.compared_bits()[chosen_n].bool().split(sizes, dim=-1)
+        sizes = [*(MEMORY_SIZES[name] for name in COMPARED), TIME_BINS]
+        colour, act, cell, _ = self.compared_bits()[chosen_n].bool().split(sizes, dim=-1)
         cells_nRC = cell.unflatten(-1, (2, 2))
         return colour, act, cells_nRC.any(-1), cells_nRC.any(-2)
 
@@ -186,14 +193,15 @@ class _Told:
         self.rows: list[tuple[int, int, int]] = []
         self.bits: list[Tensor] = []
         self.seconds: list[tuple[int, int]] = []
-        self.num_questions, self.num_rows = 0, 0
+        self.whole: list[int] = []
+        self.num_rows = 0
 
     def add_question(
         self, video: int, number: int, count: int, names: Iterable[tuple[int, int, int]]
     ) -> None:
         """Tell a question's rows its spans, and those that name something where that is."""
         span_F, own = self.spans_VQF[video, number], [number] * count
-        slot = 0
+        seconds_F, slot = self.seconds_VF[video], 0
         for place, column, wanted in names:
             assert self.classes_VFPA is not None
             classes_FPA = self.classes_VFPA[video]
@@ -201,8 +209,7 @@ class _Told:
             if slot == NUM_SLOTS or not is_it_FP.any():
                 continue
             row = self.first_word + place
-            self.rows.append((self.num_rows + row, self.num_questions, slot))
-            seconds_F = self.seconds_VF[video]
+            self.rows.append((self.num_rows + row, len(self.whole), slot))
             self.bits.append(_known(classes_FPA, is_it_FP, seconds_F))
             seen = seconds_F[is_it_FP.any(-1)]
             self.seconds.append((int(seen[0]), int(seen[-1]) + 1))
@@ -215,7 +222,7 @@ class _Told:
                         own[visual] = own_span
             slot += 1
         self.span_of_row[video] += own
-        self.num_questions += 1
+        self.whole.append(int(seconds_F[-1]) + 1)
         self.num_rows += count
 
     def naming(self) -> Naming:
@@ -230,6 +237,7 @@ class _Told:
             slots_N=slots_N,
             bits_NA=torch.stack(self.bits) if self.bits else torch.zeros(0, NUM_NAME_BITS),
             seconds_N2=torch.tensor(self.seconds, dtype=torch.long).reshape(-1, 2),
+            whole_Q=torch.tensor(self.whole),
         )
 
 

@@ -28,6 +28,7 @@ from hour_llava.train.nano.heads import (
 )
 from hour_llava.train.nano.naming import (
     NUM_COMPARED_BITS,
+    NUM_LENGTHS,
     NUM_NAME_BITS,
     NUM_SLOTS,
     PAIR_BITS,
@@ -56,7 +57,7 @@ class Heads(nn.Module):
         self.slots = AttributeProbe(hidden_size, NUM_NAME_BITS)
         self.asked = AnsweringProbe(hidden_size, NUM_SLOTS, NUM_COMPARED_BITS)
         self.pairs = AnsweringProbe(hidden_size, len(PAIRS), len(PAIR_BITS))
-        self.lengths = LengthProbe(hidden_size, len(PAIRS) + NUM_SLOTS, len(LADDER))
+        self.lengths = LengthProbe(hidden_size, NUM_LENGTHS, len(LADDER))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import torch
 
 from hour_llava.memory.memaug import MemAug
 from hour_llava.memory.plan import MemoryTokens
+from hour_llava.train.nano import heads
 from hour_llava.train.nano.heads import (
     AnswerHead,
     AnsweringProbe,
@@ -79,6 +80,35 @@ def test_all_spans_must_be_seen_by_some_row(frames: tuple[int, int], small: bool
     assert located.item() < 1e-3
     assert (spread.item() < 1e-3) is small
     assert small or spread.item() > 2
+
+
+def test_the_loss_is_that_of_attention_row_by_row() -> None:
+    torch.manual_seed(0)
+    num_frames, cells = 7, 5
+    queries, keys = torch.randn(1, 1, 4, 8), torch.randn(1, 1, num_frames * cells, 8)
+    evidence = torch.zeros(1, 2, num_frames, dtype=torch.bool)
+    evidence[0, 0, 2], evidence[0, 1, 4:6] = True, True
+    rows = torch.tensor([[0, 1, 1, 0]])
+    weights = (queries[0, 0] @ keys[0, 0].T / math.sqrt(8)).softmax(-1)
+    by_frame = weights.unflatten(-1, (num_frames, cells)).sum(-1)
+    expected = [-by_frame[row][evidence[0, rows[0, row]]].sum().log() for row in range(4)]
+    loss, _ = evidence_loss(queries, keys, evidence, rows, num_heads=1)
+    assert loss.item() == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5)
+
+
+def test_of_long_videos_some_rows_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    num_rows = 4000
+    queries, keys = torch.randn(1, 1, num_rows, 8), torch.randn(1, 1, 60, 8)
+    evidence = torch.zeros(1, 1, 12, dtype=torch.bool)
+    evidence[..., 3] = True
+    rows = torch.zeros(1, num_rows, dtype=torch.long)
+    monkeypatch.setattr(heads, "MOST_SCORES", 60 * 1000)
+    some, _ = evidence_loss(queries, keys, evidence, rows, num_heads=1)
+    monkeypatch.setattr(heads, "MOST_SCORES", 60 * num_rows)
+    every, _ = evidence_loss(queries, keys, evidence, rows, num_heads=1)
+    assert some.item() != every.item()
+    assert some.item() == pytest.approx(every.item(), rel=0.05)
 
 
 def test_only_the_told_heads_are_told() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from hour_llava.recipes.nano import make_tokenizer
 from hour_llava.train.nano.batches import _spans
 from hour_llava.train.nano.naming import (
+    NUM_LENGTHS,
     NUM_NAME_BITS,
     PAIR_BITS,
     PAIRS,
@@ -18,7 +20,7 @@ from hour_llava.train.nano.naming import (
     slot_means,
 )
 from hour_llava.train.nano.tower import ACTS, MEMORY_SIZES, attribute_classes
-from hour_llava.world.families import LADDER
+from hour_llava.world.families import LADDER, LADDER_SECONDS
 from hour_llava.world.labels import attributes_per_second
 from hour_llava.world.questions import Question, ask
 from hour_llava.world.timeline import CELLS, COLOURS, SCENES, SHAPES, Timeline, make_timeline
@@ -140,8 +142,24 @@ def test_how_long_a_scene_is_seen_is_its_length(tokenizer, timeline, seed: int) 
     question = ask(timeline, "scene_duration", Random(seed))
     assert question is not None
     _, numbers, rungs = told(tokenizer, timeline, question).lengths()
-    assert numbers.tolist() == [len(PAIRS)]
+    assert numbers.tolist() == [len(PAIRS), NUM_LENGTHS - 1]
     assert LADDER[int(rungs[0])] == question.answer
+
+
+def test_every_question_is_told_how_long_the_video_is(tokenizer, timeline) -> None:
+    question = ask(timeline, "digit", Random(1))
+    assert question is not None
+    _, numbers, rungs = told(tokenizer, timeline, question).lengths()
+    whole = int(rungs[numbers == NUM_LENGTHS - 1])
+    others = [abs(math.log(rung / timeline.duration_seconds)) for rung in LADDER_SECONDS]
+    assert others[whole] == min(others)
+
+
+def test_what_is_compared_includes_when_it_was(tokenizer, timeline) -> None:
+    question = ask(timeline, "gap", Random(1))
+    assert question is not None
+    naming = told(tokenizer, timeline, question)
+    assert torch.equal(naming.compared_bits()[:, -TIME_BINS:], naming.bits_NA[:, -TIME_BINS:])
 
 
 def test_a_slot_is_the_mean_of_its_visual_tokens() -> None:
