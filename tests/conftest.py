@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,23 @@ def minute_mp4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("minute") / "minute.mp4"
     write_video(make_timeline(60, 3), path)
     return path
+
+
+@pytest.fixture
+def black_video() -> Callable[[Path, int], None]:
+    """Return what writes an mp4 of so many black frames, one a second."""
+    av = pytest.importorskip("av")
+
+    def write(path: Path, num_frames: int) -> None:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=1)
+            stream.width = stream.height = 32
+            frame = av.VideoFrame(32, 32, "rgb24")
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
+            for number in range(num_frames):
+                frame.pts = number
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+
+    return write

@@ -13,7 +13,7 @@ from typing import Literal
 
 from PIL import Image
 
-from hour_llava.data.faults import conversation_faults
+from hour_llava.data.faults import MAX_PIXEL_FRAMES, conversation_faults, pixel_fault
 from hour_llava.data.features import open_features
 from hour_llava.data.manifest import Manifest, Sample, read_manifest, shown
 from hour_llava.errors import DataError, VideoError
@@ -324,7 +324,10 @@ def _weight(sample: SampleSize) -> int:
 
 
 class _Probes:
-    """Lengths of video files: the first few are measured, the others taken to be their mean."""
+    """Lengths of video files: the first few are measured, the others taken to be their mean.
+
+    Too long ones are never read, so the mean is at most what is read.
+    """
 
     def __init__(self, fps: float) -> None:
         self.fps, self.known = fps, dict[str, int]()
@@ -333,7 +336,7 @@ class _Probes:
         if path in self.known:
             return self.known[path]
         if len(self.known) >= NUM_PROBED:
-            return round(sum(self.known.values()) / len(self.known))
+            return min(MAX_PIXEL_FRAMES, round(sum(self.known.values()) / len(self.known)))
         try:
             from hour_llava.video.probe import probe
         except ImportError:  # no PyAV here
@@ -358,6 +361,8 @@ def _size_of(sample: Sample, probes: _Probes, count: CountTokens, *, by_turn: bo
         frames = open_features(sample.features).num_frames
     elif sample.video is not None:
         frames, as_pixels = probes.num_frames(sample.video), True
+        if fault := pixel_fault(sample.video, frames):
+            raise DataError(f"{sample.id}: {fault}")
     sizes: list[tuple[int, int]] = []
     for path in sample.images:
         with Image.open(path) as image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,23 @@ def test_manifests_are_looked_at_by_their_rows(tmp_path: Path) -> None:
     assert "b.png" in stream.unusable
     assert stream.largest.images_wh == ((64, 32),)
     assert stream.largest.answer_tokens == 2 + 5
+
+
+def test_a_plan_names_videos_that_are_too_long_to_be_read_as_pixels(
+    tmp_path: Path, black_video: Callable[[Path, int], None]
+) -> None:
+    turns = ({"from": "human", "value": "what"}, {"from": "gpt", "value": "a cat"})
+    for num_frames in (30, 1025):
+        black_video(tmp_path / f"{num_frames}.mp4", num_frames)
+    names = ("30.mp4", "1025.mp4")
+    rows = [Sample(id=name, conversations=turns, video=name) for name in names]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    (stream,) = manifest_streams(
+        [tmp_path / "m.jsonl"], [], root=None, features=None, fps=1.0, count_tokens=None
+    )
+    assert stream.unusable.startswith("1 of 2 rows cannot be read or are too long, the first: ")
+    assert "1025.mp4 has 1,025 frames, at most 1,024 are read as pixels" in stream.unusable
+    assert stream.largest.num_frames == 30
 
 
 def test_rows_that_are_all_over_the_limit_are_counted_and_told_to_teach_nothing(
