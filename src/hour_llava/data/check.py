@@ -19,9 +19,16 @@ from PIL import Image
 
 from hour_llava.data.collate import Collator, Row, Video, read_image
 from hour_llava.data.conversation import format_ids
-from hour_llava.data.faults import MAX_PIXEL_FRAMES, conversation_faults, leaks, pixel_fault
+from hour_llava.data.extraction import other_content
+from hour_llava.data.faults import (
+    MAX_PIXEL_FRAMES,
+    conversation_faults,
+    damage_fault,
+    leaks,
+    pixel_fault,
+)
 from hour_llava.data.features import open_features
-from hour_llava.data.manifest import Manifest, Sample, shown
+from hour_llava.data.manifest import Manifest, Sample, is_file, shown
 from hour_llava.errors import DataError, VideoError
 
 KINDS = MappingProxyType(
@@ -34,8 +41,8 @@ KINDS = MappingProxyType(
         "unicode": "text that is no Unicode (half of a surrogate pair)",
         "placeholder": "placeholders that do not fit the pictures",
         "image": "an image that is missing, broken, or 1 pixel wide",
-        "video": "a video that is missing, broken, or too long to be read as pixels",
-        "features": "features that are missing, broken, of another tower or shape, or NaN",
+        "video": "a video that is missing, broken, damaged, or too long to be read as pixels",
+        "features": "features that are missing, broken, NaN, or of another tower, shape or video",
         "long": "more tokens than are allowed",
         "learned": "nothing learned, or an answer that MemAug sees",
     }
@@ -110,6 +117,7 @@ class ManifestCheck:
         self.found = Checked()
         self._ids: set[str] = set()
         self._media: dict[tuple[str, str], _Medium] = {}
+        self._pairs: dict[tuple[str, str], str] = {}
 
     def run(self, on_sample: Callable[[int], None] = lambda done: None) -> Checked:
         """Check all samples."""
@@ -139,6 +147,8 @@ class ManifestCheck:
             found.notes.append(Fault(kind="leak", where=where, sample_id=sample.id, text=text))
         media = list(self._media_of(sample))
         faults += [(medium.kind, medium.fault) for medium in media if medium.fault]
+        if not faults and (text := self._pair_fault(sample)):
+            faults.append(("features", text))
         if not faults:
             faults += self._token_faults(sample, media)
         found.faults += [
@@ -189,6 +199,25 @@ class ManifestCheck:
             duration_seconds=file.header.duration_seconds,
         )
 
+    def _pair_fault(self, sample: Sample) -> str:
+        """Say that features are of another video than the row's; nothing where they are not."""
+        features, video = sample.features, sample.video
+        if not self.open_media or features is None or video is None or not is_file(Path(video)):
+            return ""
+        if (features, video) not in self._pairs:
+            file = open_features(features)
+            try:
+                other = other_content(Path(video), file)
+            except VideoError as error:
+                text = " ".join(str(error).split())
+            else:
+                text = other and (
+                    f"{features} is of {file.header.video} with the content "
+                    f"{file.header.content_digest:.12}, {video} has {other:.12}: extract it anew"
+                )
+            self._pairs[features, video] = text
+        return self._pairs[features, video]
+
     def _look_at_video(self, path: str) -> _Medium:
         if not self.open_media:
             return _Medium(kind="video")
@@ -200,7 +229,8 @@ class ManifestCheck:
             next(iter(reader), None)  # the first frame must decode
             return _Medium(
                 kind="video",
-                fault=pixel_fault(path, reader.num_frames, limit),
+                fault=pixel_fault(path, reader.num_frames, limit)
+                or damage_fault(path, reader.info.damage, reader.info.duration_seconds),
                 num_frames=reader.num_frames,
                 duration_seconds=reader.info.duration_seconds,
             )

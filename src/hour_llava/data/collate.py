@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,13 @@ from torch import Tensor
 
 from hour_llava.data.cache import NodeCache
 from hour_llava.data.conversation import IGNORED, encode_conversation, place_pictures_first
-from hour_llava.data.faults import MAX_PIXEL_FRAMES, SPEAKERS, conversation_faults, pixel_fault
+from hour_llava.data.faults import (
+    MAX_PIXEL_FRAMES,
+    SPEAKERS,
+    conversation_faults,
+    damage_fault,
+    pixel_fault,
+)
 from hour_llava.data.features import FeaturesFile, open_features
 from hour_llava.data.manifest import IMAGE, VIDEO, Sample, shown
 from hour_llava.data.mixture import Mixture
@@ -36,6 +43,8 @@ Turn = Mapping[str, str]
 NOT_FOR_THE_MODEL = ("sample_ids", "broken")
 """What a batch says about itself: take it out before the forward pass."""
 _UNLIMITED = 10**9
+DECODED_AT_ONCE = 32
+"""Frames of a video file that are held at their own size."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,7 +99,8 @@ class Collator:
         max_length: Tokens of a row; None: the tokenizer's own limit.
         tower: `features.tower_digest` of the model; None takes features of any tower.
         feature_size: Of the model's tower; None takes any.
-        fps: At which video files are read.
+        takes_features: Whether features stand for videos: not those of a tower that is trained.
+        fps: At which video files are read, and features were made.
         max_pixel_frames: Longer videos must come as features.
         cache: Where files of features are copied to and read from; None reads them where they are.
     """
@@ -104,6 +114,7 @@ class Collator:
         max_length: int | None = None,
         tower: str | None = None,
         feature_size: int | None = None,
+        takes_features: bool = True,
         fps: float = 1.0,
         max_pixel_frames: int = MAX_PIXEL_FRAMES,
         cache: NodeCache | None = None,
@@ -114,6 +125,7 @@ class Collator:
         limit = processor.tokenizer.model_max_length
         self.max_length = max_length or (limit if limit < _UNLIMITED else None)
         self.tower, self.feature_size = tower, feature_size
+        self.takes_features = takes_features
         self.fps, self.max_pixel_frames = fps, max_pixel_frames
         self.cache = cache
 
@@ -234,13 +246,19 @@ class Collator:
             )
 
     def require_own(self, file: FeaturesFile) -> None:
-        """Refuse features of another tower or shape than the model's.
+        """Refuse features of another tower, shape or rate than the model's.
 
         Raises:
-            DataError: both are named.
+            DataError: both are named; or the tower is trained.
         """
+        if not self.takes_features:
+            raise DataError(
+                f"{file.path} holds what the tower made before training, and the tower is trained: "
+                "read the video instead"
+            )
         file.require(
             tower=self.tower,
+            fps=self.fps,
             tokens_per_frame=self.processor.pool_size**2,
             feature_size=self.feature_size or file.shape[2],
         )
@@ -274,12 +292,17 @@ class Collator:
         with read_frames(path, fps=self.fps, threads=1) as reader:
             if fault := pixel_fault(path, reader.num_frames, self.max_pixel_frames):
                 raise DataError(f"{sample.id}: {fault}")
-            frames = list(reader)
+            frames, parts, times = iter(reader), list[Tensor](), list[float]()
+            while batch := list(islice(frames, DECODED_AT_ONCE)):
+                parts.append(self.processor.video_processing([frame.rgb for frame in batch]))
+                times += [frame.pts_seconds for frame in batch]
+            if fault := damage_fault(path, reader.damage, reader.info.duration_seconds):
+                raise DataError(f"{sample.id}: {fault}")
             return Video(
                 name=path,
                 is_features=False,
-                frames=self.processor.video_processing([frame.rgb for frame in frames]),
-                seconds_F=torch.tensor([f.pts_seconds for f in frames], dtype=torch.float64),
+                frames=torch.cat(parts),
+                seconds_F=torch.tensor(times, dtype=torch.float64),
                 duration_seconds=reader.info.duration_seconds,
             )
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hour_llava.data.faults import damage_fault
 from hour_llava.data.features import (
     FeaturesFile,
     FeaturesHeader,
@@ -165,51 +166,53 @@ def _is_there(job: Job, *, tower: str, fps: float, storage: Storage, overwrite: 
 
 
 def _is_of(job: Job, found: FeaturesFile, *, overwrite: bool) -> bool:
-    """Say whether features are of a job's video; it is read only where that is not plain.
+    """Say whether features are of a job's video.
 
     Raises:
         DataError: they are of another one, and `overwrite` is not set.
     """
-    made_of = found.header
-    if not made_of.content_digest or _is_untouched(job, made_of.video):
-        return True
     try:
-        content = _digest(job.video)
+        content = other_content(job.video, found)
     except VideoError:  # extracting it tells why
         return False
-    same = content == made_of.content_digest
-    if not same and not overwrite:
+    if content and not overwrite:
         raise DataError(
-            f"{job.target} is there from {made_of.video} with the content "
-            f"{made_of.content_digest:.12}, {job.video} has {content:.12}: give the videos one "
-            "root, name another --out, or replace it with --overwrite"
+            f"{job.target} is there from {found.header.video} with the content "
+            f"{found.header.content_digest:.12}, {job.video} has {content:.12}: give the videos "
+            "one root, name another --out, or replace it with --overwrite"
         )
-    return same
+    return not content
 
 
-def _is_untouched(job: Job, made_of: str) -> bool:
-    """Say whether a video is the file that was read, and has not been touched since.
+def other_content(video: Path, found: FeaturesFile) -> str:
+    """Name a video's content where features are of another one; nothing where they are its own.
 
-    One that has been deleted, to save room, has left its features behind.
-    """
-    if str(job.video.resolve()) != made_of:
-        return False
-    try:
-        video = job.video.stat()
-    except OSError:
-        return True
-    return max(video.st_mtime_ns, video.st_ctime_ns) < job.target.stat().st_mtime_ns
-
-
-def _digest(video: Path) -> str:
-    """Name a video's content: a few CPU seconds an hour of video.
+    The video is read (a few CPU seconds an hour of it) only where paths and dates leave a doubt.
 
     Raises:
         VideoError: it cannot be read.
     """
     from hour_llava.video import probe
 
-    return probe(video).content_digest
+    made_of = found.header.content_digest
+    if not made_of or _is_untouched(video, found):
+        return ""
+    content = probe(video).content_digest
+    return "" if content == made_of else content
+
+
+def _is_untouched(video: Path, found: FeaturesFile) -> bool:
+    """Say whether a video is the file that was read, and has not been touched since.
+
+    One that has been deleted, to save room, has left its features behind.
+    """
+    if str(video.resolve()) != found.header.video:
+        return False
+    try:
+        state = video.stat()
+    except OSError:
+        return True
+    return max(state.st_mtime_ns, state.st_ctime_ns) < found.path.stat().st_mtime_ns
 
 
 def _extract_one(
@@ -238,6 +241,9 @@ def _extract_one(
             video=str(job.video.resolve()),
             content_digest=reader.info.content_digest,
         )
+        fault = damage_fault(str(job.video), reader.damage, reader.info.duration_seconds)
+    if fault:
+        raise DataError(fault)
     features = torch.cat(parts) if parts else torch.empty(0, 1, 1)
     seconds = torch.tensor(times, dtype=torch.float64)
     write_features(job.target, features, seconds, header, storage=storage)

@@ -6,13 +6,17 @@ Pure: nothing is opened, neither torch nor a tokenizer is needed.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 from hour_llava.data.manifest import IMAGE, VIDEO, Sample
+from hour_llava.schema import DamagedSpan
 
 SPEAKERS = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt"}
 MAX_PIXEL_FRAMES = 1024
 """Longer videos must come as features: an hour as pixels takes 6.4 GB."""
+MAX_DAMAGED = 0.05
+"""Share of a video whose frames may be repeated ones; with more it does not show what is asked."""
 _OPTION_LINE = re.compile(r"^\s*\(?[A-Z][.):]", re.MULTILINE)
 _LEAK_WORDS = 4
 _CONTROL = re.compile(
@@ -91,6 +95,25 @@ def pixel_fault(video: str, num_frames: int, limit: int = MAX_PIXEL_FRAMES) -> s
     return (
         f"{video} has {num_frames:,} frames, at most {limit:,} are read as pixels: `hour-llava "
         "extract` makes features of long videos"
+    )
+
+
+def damage_fault(video: str, damage: Sequence[DamagedSpan], duration_seconds: float) -> str:
+    """Say that too much of a video file cannot be decoded; nothing where it is little.
+
+    Args:
+        video: The file.
+        damage: What its reader names; what was cut off is a span behind the end.
+        duration_seconds: Of what is there.
+    """
+    lost = sum(span.end_seconds - span.start_seconds for span in damage)
+    whole = max([duration_seconds, *(span.end_seconds for span in damage)])
+    if lost <= MAX_DAMAGED * whole:
+        return ""
+    first = damage[0]
+    return (
+        f"{video} is damaged for {lost:,.0f} of {whole:,.0f} s, first at {first.start_seconds:,.1f}"
+        f" s ({first.reason}); at most {MAX_DAMAGED:.0%} is taken: copy the file again"
     )
 
 

@@ -77,35 +77,54 @@ class FeaturesFile:
         """Read the features (F, P, D) as bfloat16.
 
         Raises:
-            DataError: they hold NaN or infinity; the first such frame is named.
+            DataError: they hold NaN or infinity; the first such frame is named. The file has gone,
+                or cannot be read.
         """
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                features_FPD = file.get_tensor("features")
-                scale_FP = None if self.storage == "bf16" else file.get_tensor("scale")
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{self.path}: cannot be read ({error}): {REMAKE}") from error
-        if scale_FP is not None:
-            features_FPD = (features_FPD.float() * scale_FP[..., None]).bfloat16()
+        features_FPD = self._tensor("features")
+        if self.storage != "bf16":
+            features_FPD = (features_FPD.float() * self._tensor("scale")[..., None]).bfloat16()
         require_finite(features_FPD, self.path)
         return features_FPD
 
     def times(self) -> Tensor:
-        """Read the presentation seconds (F,)."""
-        with safe_open(self.path, framework="pt") as file:
-            return file.get_tensor("times")
+        """Read the presentation seconds (F,).
 
-    def require(self, *, tower: str | None, tokens_per_frame: int, feature_size: int) -> None:
+        Raises:
+            DataError: the file has gone, or cannot be read.
+        """
+        return self._tensor("times")
+
+    def _tensor(self, name: str) -> Tensor:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{self.path}: cannot be read ({error}): {REMAKE}") from error
+
+    def require(
+        self,
+        *,
+        tower: str | None,
+        tokens_per_frame: int,
+        feature_size: int,
+        fps: float | None = None,
+    ) -> None:
         """Refuse features that a model cannot be trained on.
 
         Args:
             tower: The model's `tower_digest`; None: any.
+            fps: Frames a second of the run; None: any.
             tokens_per_frame: P of the model.
             feature_size: D of the model.
 
         Raises:
-            DataError: another tower or shape; both are named.
+            DataError: another tower, shape or rate; both are named.
         """
+        if fps is not None and self.header.fps != fps:
+            raise DataError(
+                f"{self.path}: made at {self.header.fps:g} frames a second, asked are {fps:g}: set "
+                "the rate to theirs, or extract them anew"
+            )
         if self.shape[1:] != (tokens_per_frame, feature_size):
             raise DataError(
                 f"{self.path}: features of {self.shape[1]} tokens x {self.shape[2]} a frame, the "

@@ -38,7 +38,7 @@ from hour_llava.train.nano.bank import load_group
 from hour_llava.train.nano.batches import Batch, Composer
 from hour_llava.train.nano.lessons import LoopSettings, Stage
 from hour_llava.train.nano.loop import train_on_features
-from hour_llava.train.nano.objective import Heads
+from hour_llava.train.nano.objective import Heads, Weights
 from hour_llava.train.nano.scratch import start_from_scratch
 from hour_llava.train.nano.splice import Scrapbook
 from hour_llava.train.nano.team import Team
@@ -49,9 +49,13 @@ Log = Callable[[str], None]
 Name = Literal["no_memaug", "uniform_32", "uniform_64", "no_rope"]
 TOWER = "model.vision_tower."
 WARM = LoopSettings(
-    stages=(Stage(num_steps=150, seconds=(52, 600)),), learning_rate=1e-3, warm_up_steps=20
+    stages=(Stage(num_steps=150, seconds=(52, 600)),),
+    learning_rate=1e-3,
+    warm_up_steps=20,
+    weights=Weights(asked=0.0, pairs=0.0, lengths=0.0),
 )
-"""Enough for a model that knows all but how to do without what was taken from it."""
+"""Enough for a model that knows all but how to do without what was taken from it; probes that begin
+anew would only disturb it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,7 +174,7 @@ class BatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:
-    """How the computation is laid out; none of it changes what is learned."""
+    """How the computation is laid out; only precision changes what is learned."""
 
     precision: Literal["bf16", "fp32"] = "bf16"
     """bf16 computes in bfloat16 and keeps trained weights and the optimiser in float32"""
@@ -261,7 +261,9 @@ class TrainConfig:
 
 
 # What may differ between a run and its resumption: all else changes what is learned.
-_FREE = ("name", "hardware", "checkpoints", "watch", "model.start", "model.layout")
+_FREE = ("name", "checkpoints", "watch", "model.start", "model.layout")
+_FREE += ("hardware.gradient_checkpointing", "hardware.sharding", "hardware.loss_chunk_size")
+_FREE += ("hardware.device",)
 _FREE += ("model.language_model", "model.vision_tower", "model.attention", "data.root")
 _FREE += ("data.features", "data.cache", "data.cache_gigabytes", "data.workers")
 _FREE += ("data.broken_allowed", "data.validation", "data.manifest", "batch.micro_batch_size")
@@ -346,6 +348,10 @@ def _faults(config: TrainConfig) -> Iterator[str]:
             f"--optim.lr-vision {optim.lr_vision:g} it changes from step to step: freeze it (0), "
             "or read the videos"
         )
+    if data.cache is None and data.cache_gigabytes != DataConfig().cache_gigabytes:
+        yield (
+            f"--data.cache-gigabytes {data.cache_gigabytes:g} without --data.cache: name the folder"
+        )
     yield from _range_faults(config)
     positive = {
         "--batch.epochs": batch.epochs,
@@ -414,6 +420,11 @@ def _model_faults(model: ModelConfig, optim: OptimConfig) -> Iterator[str]:
     lora, attention = model.lora, model.attention
     if not 0 <= lora.dropout < 1:
         yield f"--model.lora.dropout {lora.dropout}: a share, 0 to below 1"
+    if lora.rank == 0 and lora != LoraConfig():
+        yield (
+            "--model.lora... without --model.lora.rank: there are no adapters, and the language "
+            "model would be trained whole; give a rank"
+        )
     if lora.rank > 0 and optim.lr_language_model == 0:
         yield (
             f"--model.lora.rank {lora.rank} with --optim.lr-language-model 0: nobody would train "

@@ -290,7 +290,11 @@ def _plan_stream(
     trained = config.optim.trained_parts()
     checkpointing = config.hardware.gradient_checkpointing
     counts = [count_tokens_of(sample, model_config) for sample in stream.typical]
-    works = [work_of(c, model_config, trained, checkpointing=checkpointing) for c in counts]
+    by_adapters = config.model.lora.rank > 0
+    works = [
+        work_of(c, model_config, trained, checkpointing=checkpointing, by_adapters=by_adapters)
+        for c in counts
+    ]
     num = len(counts)
     return StreamPlan(
         name=stream.name,

@@ -1,6 +1,6 @@
 """Features that a run cannot use are refused when it starts, not where their turn comes.
 
-They are of another tower or shape, or the tower is trained: then they are not what it makes.
+They are of another tower, shape or rate, or the tower is trained: then they are not what it makes.
 
 One file of each stream is looked at: those of a stream were extracted together, and the headers of
 all of them would take hours to read.
@@ -25,7 +25,8 @@ def require_own_features(config: TrainConfig) -> None:
 
     Raises:
         ConfigError: The tower is trained; the first file is named.
-        DataError: Another tower or shape; the file and both are named. A manifest cannot be read.
+        DataError: Another tower, shape or rate; the file and both are named. A manifest cannot be
+            read.
         ModelNotFoundError, CheckpointError: See `read_start`.
 
     Cost: rows of each stream until one has features, `NUM_LOOKED_AT` at most; where one has, the
@@ -48,6 +49,7 @@ def require_own_features(config: TrainConfig) -> None:
     for file in files:
         file.require(
             tower=tower,
+            fps=data.fps,
             tokens_per_frame=start.config.pool_size**2,
             feature_size=start.config.vision_config.hidden_size,
         )

@@ -202,6 +202,7 @@ def collator_of(
         max_length=data.max_length,
         tower=tower or tower_digest(model),
         feature_size=model.config.vision_config.hidden_size,
+        takes_features=config.optim.lr_vision == 0,
         fps=data.fps,
         cache=cache_of(data),
     )

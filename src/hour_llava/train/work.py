@@ -6,7 +6,8 @@
     recompute  the forward again, where activations are checkpointed
 
 So a trained part costs 3 forwards, 4 with checkpointing; a frozen one behind trained ones 2, or 3;
-a frozen one before all that is trained costs 1.
+a frozen one before all that is trained costs 1. A language model with adapters (LoRA) costs 2, or
+3: its own weights get no gradient, and the adapters' work is not counted (a per cent).
 
 Letters: as in `sizes`.
 """
@@ -40,16 +41,26 @@ class Work:
 
 
 def work_of(
-    counts: TokenCounts, config: HourLlavaConfig, trained: Collection[Part], *, checkpointing: bool
+    counts: TokenCounts,
+    config: HourLlavaConfig,
+    trained: Collection[Part],
+    *,
+    checkpointing: bool,
+    by_adapters: bool = False,
 ) -> Work:
-    """Count the operations of training on one sample."""
+    """Count the operations of training on one sample.
+
+    Args:
+        by_adapters: Whether adapters are what is trained of the language model.
+    """
     forward = forward_work(counts, config)
     useful = done = 0.0
     in_graph = False
     for part in FLOW:
         is_trained, had_graph = part in trained, in_graph
         in_graph = in_graph or is_trained
-        passes = 1 + (is_trained or had_graph) + is_trained
+        learns = is_trained and not (by_adapters and part == "language_model")
+        passes = 1 + (is_trained or had_graph) + learns
         useful += passes * forward[part]
         recomputed = checkpointing and in_graph and part != "projector"
         done += (passes + recomputed) * forward[part]

@@ -171,3 +171,16 @@ def test_a_row_that_is_no_sample_is_listed_and_the_others_are_extracted(
     listed = [json.loads(line) for line in (out / "broken-0-of-1.jsonl").read_text().splitlines()]
     assert [row["row"] for row in listed] == [f"{manifest}:1", f"{manifest}:3"]
     assert all(row["error"] for row in listed)
+
+
+def test_a_video_that_was_cut_off_is_listed_and_leaves_no_features(
+    videos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "one").mkdir()
+    whole = (videos / "a.mp4").read_bytes()
+    (tmp_path / "one/cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    found = extract_folder(tmp_path / "one", tmp_path / "features")
+    ((name, reason),) = found.broken
+    assert name.endswith("cut.mp4") and "the file ends early" in reason
+    assert "at most 5% is taken" in reason
+    assert not list((tmp_path / "features").rglob("*.safetensors"))

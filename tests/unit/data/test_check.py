@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from hour_llava.data.check import ManifestCheck
+from hour_llava.data.features import FeaturesHeader, write_features
 from hour_llava.data.manifest import Sample, read_manifest, write_manifest
+from hour_llava.video import probe
 
 
 def test_an_image_path_that_is_a_folder_is_called_one(tmp_path: Path) -> None:
@@ -58,6 +62,38 @@ def test_what_no_file_can_be_called_and_what_is_no_unicode_are_faults_of_their_r
     assert texts[0] == f"..{'i' * 300} cannot be opened: File name too long"
     assert texts[5] == "turn 0 holds \\ud800, half of a character"
     assert all(text.isprintable() and len(text) < 400 for text in texts)
+
+
+def test_damaged_videos_and_features_of_another_video_are_faults(tmp_path: Path) -> None:
+    from hour_llava.world.timeline import make_timeline
+    from hour_llava.world.video_file import write_video
+
+    for seed, name in enumerate(("a.mp4", "b.mp4")):
+        write_video(make_timeline(16, seed), tmp_path / name)
+    whole = (tmp_path / "b.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    header = FeaturesHeader(
+        tower_digest="t",
+        duration_seconds=16.0,
+        video=str(tmp_path / "a.mp4"),
+        content_digest=probe(tmp_path / "a.mp4").content_digest,
+    )
+    write_features(tmp_path / "f", torch.zeros(16, 4, 8), torch.arange(16), header)
+    turns = ({"from": "human", "value": "what"}, {"from": "gpt", "value": "a cat"})
+    rows = [
+        Sample(id="own", video="a.mp4", features="f", conversations=turns),
+        Sample(id="other", video="b.mp4", features="f", conversations=turns),
+        Sample(id="cut", video="cut.mp4", conversations=turns),
+    ]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    found = ManifestCheck(read_manifest(tmp_path / "m.jsonl")).run()
+    faults = {fault.sample_id: fault for fault in found.faults}
+    assert {name: fault.kind for name, fault in faults.items()} == {
+        "other": "features",
+        "cut": "video",
+    }
+    assert "a.mp4 with the content" in faults["other"].text
+    assert "cut.mp4 is damaged for" in faults["cut"].text
 
 
 def test_a_video_that_training_would_not_read_as_pixels_is_a_fault(

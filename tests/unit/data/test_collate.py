@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,25 @@ def test_a_bad_sample_is_refused_by_name(processor: Any, fields: Any, said: str)
 def test_a_foreign_tower_is_refused(processor: Any, samples: dict[str, Sample]) -> None:
     with pytest.raises(DataError, match="the model's is other"):
         Collator(processor, tower="other").encode(samples["features"])
+
+
+def test_features_are_refused_where_the_tower_is_trained(
+    processor: Any, samples: dict[str, Sample]
+) -> None:
+    with pytest.raises(DataError, match="the tower is trained: read the video instead"):
+        Collator(processor, takes_features=False).encode(samples["features"])
+
+
+def test_a_video_that_was_cut_off_is_refused_with_what_is_missing(
+    processor: Any, samples: dict[str, Sample], tmp_path: Path
+) -> None:
+    whole = Path(str(samples["video"].video)).read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole[: len(whole) * 6 // 10])
+    with pytest.raises(
+        DataError, match=r"^video: .*cut\.mp4 is damaged for .* of 16 s, .*ends early"
+    ):
+        Collator(processor).encode(replace(samples["video"], video=str(cut)))
 
 
 def test_a_broken_sample_is_replaced_named_and_counted(

@@ -85,6 +85,21 @@ def test_another_tower_or_shape_is_refused_with_both_numbers(tmp_path: Path) -> 
         file.require(tower=None, tokens_per_frame=64, feature_size=1152)
 
 
+def test_another_rate_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    file = open_features(write(tmp_path / "x"))
+    file.require(tower="t", tokens_per_frame=4, feature_size=64, fps=1.0)
+    with pytest.raises(DataError, match=r"made at 1 frames a second, asked are 0\.5"):
+        file.require(tower="t", tokens_per_frame=4, feature_size=64, fps=0.5)
+
+
+def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    file = open_features(write(tmp_path / "x"))
+    (tmp_path / "x").unlink()
+    for read in (file.read, file.times):
+        with pytest.raises(DataError, match="x: cannot be read"):
+            read()
+
+
 def test_foreign_cut_and_missing_files_are_named(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

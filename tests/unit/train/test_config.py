@@ -96,6 +96,8 @@ def test_an_unknown_setting_is_named(change: dict[str, Any], words: str) -> None
         ({"optim": OptimConfig(lr_memaug=1, betas=(-0.1, 0.9))}, "betas -0.1 0.9: -0.1 is"),
         ({"model": ModelConfig(start="x", lora=LoraConfig(dropout=1.0))}, "lora.dropout 1.0"),
         ({"model": ModelConfig(start="x", lora=LoraConfig(rank=4))}, "nobody would train these"),
+        ({"model": ModelConfig(start="x", lora=LoraConfig(alpha=64))}, "without --model.lora.rank"),
+        ({"data": DataConfig(cache_gigabytes=10)}, "--data.cache-gigabytes 10 without --data.cach"),
         ({"model": ModelConfig(start="x", attention="fast")}, "--model.attention fast: known are"),
         ({"watch": WatchConfig(validate_every_steps=5)}, "steps 5 without --data.validation"),
         ({"watch": WatchConfig(exam_seconds=13)}, "--watch.exam-seconds 13: .* 14 to 86400"),
@@ -130,6 +132,8 @@ def test_a_resumption_may_change_the_layout_of_the_work_and_not_what_is_learned(
         batch=replace(CONFIG.batch, micro_batch_size=4),
     )
     assert differences(saved, free) == []
+    precise = replace(CONFIG, hardware=replace(CONFIG.hardware, precision="fp32"))
+    assert differences(saved, precise) == ["hardware.precision: bf16, now fp32"]
     other = replace(CONFIG, seed=1, optim=replace(CONFIG.optim, lr_memaug=2e-4))
     assert differences(saved, other) == ["optim.lr_memaug: 0.0001, now 0.0002", "seed: 0, now 1"]
 

@@ -148,6 +148,16 @@ def test_a_trained_part_costs_three_forwards_and_four_with_checkpointing() -> No
     )
 
 
+def test_adapters_cost_no_gradient_of_the_weights_that_they_stand_beside() -> None:
+    config = shape()
+    counts = count_tokens_of(HOUR, config)
+    forward = forward_work(counts, config)
+    parts = {"language_model", "memaug"}
+    whole = work_of(counts, config, parts, checkpointing=True)
+    adapted = work_of(counts, config, parts, checkpointing=True, by_adapters=True)
+    assert whole.done - adapted.done == pytest.approx(forward["language_model"])
+
+
 def test_manifests_are_looked_at_by_their_rows(tmp_path: Path) -> None:
     Image.new("RGB", (64, 32)).save(tmp_path / "a.png")
     turns = ({"from": "human", "value": "x" * 40}, {"from": "gpt", "value": "y" * 8})

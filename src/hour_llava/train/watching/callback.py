@@ -78,7 +78,7 @@ class Watch(TrainerCallback):
         model: nn.Module | None = None,
         **_: Any,
     ) -> None:
-        """Make the step's line, then measure what is due."""
+        """Make the step's line; measure what is due, but behind a checkpoint of this step."""
         if not logs or "loss" not in logs:
             return
         line: dict[str, Any] = {"kind": "step", "step": state.global_step}
@@ -89,14 +89,21 @@ class Watch(TrainerCallback):
         if logs.get("broken_samples"):
             line["broken_samples"] = list(logs["broken_samples"])
         self._tell(state, line)
-        if model is not None:
-            self._measure(state, model)
+        if model is not None and not control.should_save:
+            self._measure(state, control, model)
         self._free_since = time.perf_counter()
 
     def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **_: Any,
     ) -> None:
-        """Start the clock anew: writing a checkpoint is no part of the next step."""
+        """Measure what is due; writing and measuring are no part of the next step."""
+        if model is not None:
+            self._measure(state, control, model)
         self._free_since = time.perf_counter()
 
     def on_train_end(
@@ -121,8 +128,10 @@ class Watch(TrainerCallback):
         for watcher in self._watchers:
             watcher.take(line)
 
-    def _measure(self, state: TrainerState, model: nn.Module) -> None:
+    def _measure(self, state: TrainerState, control: TrainerControl, model: nn.Module) -> None:
         is_last = state.global_step >= state.max_steps
+        if control.should_training_stop and not is_last:
+            return  # told to end: whoever told it may not wait
         for measurement in self._measurements:
             if not measurement.is_due(state.global_step, is_last=is_last):
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from hour_llava.train.watching import Measurement, callbacks
 
@@ -59,6 +59,7 @@ def run(tmp_path: Path) -> Run:
         steps: int = 20,
         resume: Path | None = None,
         measurements: Sequence[Measurement] = (),
+        also: Sequence[TrainerCallback] = (),
         **settings: Any,
     ) -> Toy:
         torch.manual_seed(0)
@@ -84,7 +85,7 @@ def run(tmp_path: Path) -> Run:
             measurements=measurements,
             facts={"seed": 0},
         ) as watchers:
-            trainer = ToyTrainer(model, arguments, train_dataset=data, callbacks=watchers)
+            trainer = ToyTrainer(model, arguments, train_dataset=data, callbacks=[*also, *watchers])
             trainer.remove_callback(PrinterCallback)
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return model

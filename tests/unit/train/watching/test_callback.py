@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from hour_llava.errors import ResourceError
 from hour_llava.train.watching import Measurement
@@ -67,6 +68,30 @@ def test_measurements_come_at_their_steps_and_at_the_end_and_disturb_nothing(
     assert [line["step"] for line in lines(tmp_path, "validation")] == [20]
     assert not any(seen)
     assert all(torch.equal(plain[name], measured[name]) for name in plain)
+
+
+@pytest.mark.parametrize("step", [10, 20])
+def test_a_measurement_that_fails_costs_no_checkpoint(run: Any, tmp_path: Path, step: int) -> None:
+    def fail(model: torch.nn.Module) -> dict[str, float]:
+        raise MemoryError("the exam is too large")
+
+    every = step if step < 20 else 0
+    with pytest.raises(MemoryError):
+        run(measurements=[Measurement(name="exam", every_steps=every, measure=fail)])
+    assert (tmp_path / "checkpoints" / f"checkpoint-{step}").is_dir()
+
+
+def test_a_run_that_is_told_to_end_measures_nothing_more(run: Any, tmp_path: Path) -> None:
+    class EndsAtTen(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 10:
+                control.should_training_stop = True
+
+    asked: list[float] = []
+    exam = Measurement(name="exam", every_steps=5, measure=lambda _: {"n": asked.append(1) or 0})
+    run(measurements=[exam], also=[EndsAtTen()])
+    assert len(asked) == 1
+    assert (tmp_path / "checkpoints" / "checkpoint-10").is_dir()
 
 
 def test_replaced_samples_are_named_in_the_log_and_aloud(
