@@ -99,7 +99,7 @@ HARD_FAMILIES = (
     "scene_sequence", "gap", "out_of_sight", "scene_duration",
     "next_scene", "previous_scene", "scene_order", "summary", "when", "action_when",
 )  # fmt: skip
-"""What is learned last: it is asked twice as often in long videos."""
+"""What is learned last: the second loop asks it twice as often."""
 
 COMPARING_FAMILIES = ("relation", "same_colour", "colour_match", "same_action")
 """What stands at chance after the first loop, in which nothing is told of what is compared."""

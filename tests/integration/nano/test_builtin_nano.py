@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import hour_llava
-from hour_llava.recipes.nano import COMPARING_FAMILIES
 from hour_llava.world.exam import is_near, is_same_answer
 from hour_llava.world.families import STORY_FAMILIES
 from hour_llava.world.questions import FAMILIES, make_questions
@@ -53,12 +52,21 @@ def test_it_answers_questions_of_the_story(assistant, tmp_path: Path) -> None:
     timeline = make_timeline(180, 80_000_002)
     write_video(timeline, tmp_path / "story.mp4")
     memory = assistant.remember(tmp_path / "story.mp4", use_cache=False)
-    families = [family for family in STORY_FAMILIES if family not in COMPARING_FAMILIES]
-    questions = make_questions(timeline, 1, formats=("oe",), families=families)
+    questions = make_questions(timeline, 1, formats=("oe",), families=STORY_FAMILIES)
     answers = [assistant.ask(memory, q.question).best_guess for q in questions]
     right = [is_same_answer(a, q.answer) for a, q in zip(answers, questions, strict=True)]
     assert len(questions) >= 20
     assert np.mean(right) >= 0.7, list(zip(answers, questions, strict=True))
+
+
+def test_it_compares_two_things(assistant, memory, timeline) -> None:
+    questions = make_questions(
+        timeline, 3, formats=("oe",), families=("relation", "colour_match"), per_family=8
+    )
+    answers = [assistant.ask(memory, q.question).best_guess for q in questions]
+    right = [is_same_answer(a, q.answer) for a, q in zip(answers, questions, strict=True)]
+    assert len(questions) >= 8
+    assert np.mean(right) >= 0.8, list(zip(answers, questions, strict=True))
 
 
 def test_it_chooses_among_options_and_points_at_the_evidence(assistant, memory, timeline) -> None:
