@@ -52,7 +52,7 @@ def evidence_loss(
         queries_VHnE = queries_VHnE[:, :, chosen]
         question_of_row_Vn = question_of_row_Vn[:, chosen]
     keys = keys_VKME[:, [head // (H // K) for head in range(num_heads)]]
-    # Cell by cell, so that the sums over a frame's cells run along frames: twice as fast.
+    # Cell by cell, so that the sums over a frame's cells run along frames: a third faster.
     by_cell = keys.unflatten(2, (num_frames, -1)).transpose(2, 3).flatten(2, 3)
     queries = queries_VHnE[:, :num_heads] / math.sqrt(keys.shape[-1])
     scores = (queries @ by_cell.transpose(-1, -2)).float()
