@@ -59,6 +59,9 @@ STORY_TRAINING: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "Left or right: where does the {agent} stand when it {verb} the {patient}?",
             "Which side of the {patient} holds the {agent} that {verb} it?",
             "The {patient} is {passive} by the {agent}. Which side is the {agent} on?",
+            "Where is the {agent}, left or right, while the {patient} is {passive} by it?",
+            "On which side is the {agent} by which the {patient} is {passive}?",
+            "Beside the {patient} is the {agent}, which {verb} it. On the left or on the right?",
         ),
         "relation": (
             "Do the {a} and the {b} stand in the same corner, row, column, or opposite corner?",
@@ -209,6 +212,9 @@ STORY_TRAINING: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             "After the {agent} {verb} the {patient}, which action of the dotted {shape} is next?",
             "Which action of the dotted {shape} follows when the {agent} {verb} the {patient}?",
             "First the {agent} {verb} the {patient}. What then does the dotted {shape} do?",
+            "What is the dotted {shape} seen doing after the {agent} {verb} the {patient}?",
+            "What is the next action of the dotted {shape} when the {patient} is {passive}?",
+            "How does the dotted {shape} act next after the {patient} is {passive} by the {agent}?",
         ),
         "same_action": (
             "Does the dotted {shape} ever do what the {a} does?",

@@ -198,14 +198,14 @@ class Composer:
         return self.tokenizer(texts, add_special_tokens=False).input_ids
 
     def _blur(self, ids: list[int], rng: Random) -> list[int]:
-        """Half of the questions lose a word in eight and have one in sixteen hidden."""
-        if rng.random() < 0.5:
+        """Two in three questions lose a word in seven and have one in fourteen hidden."""
+        if rng.random() < 1 / 3:
             return ids
         unknown, blurred = self.tokenizer.unk_token_id, []
         for token in ids:
             draw = 1.0 if token in self.content_ids else rng.random()
-            if draw >= 0.125:
-                blurred.append(unknown if draw < 0.1875 else token)
+            if draw >= 1 / 7:
+                blurred.append(unknown if draw < 3 / 14 else token)
         return blurred
 
     def _tensors(

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MOST_SCORES, LEAST_ROWS = 200_000, 96
+MOST_SCORES, LEAST_ROWS = 100_000, 96
 """Rows of a video times memory tokens that the evidence loss looks at: of long videos some rows
 only, drawn by lot, but never fewer than so many."""
 

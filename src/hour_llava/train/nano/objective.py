@@ -42,7 +42,7 @@ from hour_llava.world.families import LADDER
 LONG_ANSWER = 4
 """Words of an answer that count fully."""
 
-PROBED_FRAMES = 600
+PROBED_FRAMES = 100
 """About how many of a long video's frames the attribute probe reads, evenly spread."""
 
 
@@ -122,7 +122,7 @@ class NanoObjective(nn.Module):
 
     Args:
         model: its tower is frozen: it reads features.
-        heads: trained along.
+        heads: trained along, but those of weight 0.
         weights: of the losses.
     """
 
@@ -133,7 +133,9 @@ class NanoObjective(nn.Module):
         self, model: HourLlavaForConditionalGeneration, heads: Heads, weights: Weights
     ) -> None:
         super().__init__()
-        self.model, self.heads, self.weights = model, heads, weights
+        self.model, self.weights = model, weights
+        used = {name: head for name, head in heads.named_children() if getattr(weights, name)}
+        self.heads = nn.ModuleDict(used)
         self.tally = Tally()
 
     def forward(
@@ -158,16 +160,16 @@ class NanoObjective(nn.Module):
         augmented_BSD = output.augmented_tokens.unflatten(0, (len(words), -1))
         every = math.ceil(naming.spans_VQF.shape[-1] / PROBED_FRAMES)
         cells_VFPD = torch.stack([memory[::every, :-1] for memory in output.memory_tokens])
-        losses = {
-            "words": words.mean(),
-            "answer": self.heads.answer(augmented_BSD, answers),
-            "probe": self.heads.probe(cells_VFPD, attributes[:, ::every]),
-        }
         named_ND = inner["memaug"][naming.rows_N] if "memaug" in inner else augmented_BSD[:0, 0]
-        losses["names"] = self.heads.names(named_ND, naming.bits_NA[: len(named_ND)])
         slots_ND = slot_means(augmented_BSD)[naming.questions_N, naming.slots_N]
-        losses["slots"] = self.heads.slots(slots_ND, naming.bits_NA)
-        losses |= self._of_answering_token(inner, labels, naming)
+        arguments = {
+            "answer": (augmented_BSD, answers),
+            "probe": (cells_VFPD, attributes[:, ::every]),
+            "names": (named_ND, naming.bits_NA[: len(named_ND)]),
+            "slots": (slots_ND, naming.bits_NA),
+        } | _of_answering_token(inner, labels, naming)
+        losses = {"words": words.mean()}
+        losses |= {name: head(*arguments[name]) for name, head in self.heads.items()}
         if observer is not None:
             num_layers = self.model.config.memaug_num_layers
             losses |= {
@@ -181,19 +183,20 @@ class NanoObjective(nn.Module):
         self.tally.add(families, is_right, losses)
         return Scored(loss=total, losses=losses)
 
-    def _of_answering_token(
-        self, inner: Mapping[str, Tensor], labels_BL: Tensor, naming: Naming
-    ) -> dict[str, Tensor]:
-        """Read what the token knows at which the language model begins to answer."""
-        rows_B = torch.arange(len(labels_BL))
-        mark_B = (labels_BL != IGNORED).int().argmax(-1) - 1
-        before_last_BD, last_BD = (inner[name][rows_B, mark_B] for name in ("before_last", "last"))
-        slots = naming.questions_N, naming.slots_N
-        return {
-            "asked": self.heads.asked(before_last_BD, *slots, naming.compared_bits()),
-            "pairs": self.heads.pairs(last_BD, *naming.pairs()),
-            "lengths": self.heads.lengths(last_BD, *naming.lengths()),
-        }
+
+def _of_answering_token(
+    inner: Mapping[str, Tensor], labels_BL: Tensor, naming: Naming
+) -> dict[str, tuple[Tensor, ...]]:
+    """Say what is read of the token at which the language model begins to answer."""
+    rows_B = torch.arange(len(labels_BL))
+    mark_B = (labels_BL != IGNORED).int().argmax(-1) - 1
+    before_last_BD, last_BD = (inner[name][rows_B, mark_B] for name in ("before_last", "last"))
+    slots = naming.questions_N, naming.slots_N
+    return {
+        "asked": (before_last_BD, *slots, naming.compared_bits()),
+        "pairs": (last_BD, *naming.pairs()),
+        "lengths": (last_BD, *naming.lengths()),
+    }
 
 
 @contextmanager
