@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -128,6 +129,18 @@ def test_the_answer_begins_behind_the_mark_that_the_last_probes_read(
     is_mark = batch.inputs["input_ids"] == composer.start_id
     assert is_mark.sum() == len(is_mark)
     assert torch.equal(read[0], hidden[0][is_mark])
+
+
+def test_heads_of_weight_0_are_neither_asked_nor_trained(model, tokenizer, clips) -> None:
+    composer = Composer(model.config, tokenizer, FAMILIES)
+    _, batch = make_batch(composer, clips)
+    heads = Heads(32, len(composer.answers), SETTINGS.tube_size)
+    heads.asked.register_forward_pre_hook(lambda *_: pytest.fail("asked"))
+    objective = NanoObjective(model, heads, replace(ONE_HEAD, asked=0.0))
+    losses = objective(**batch.arguments()).losses
+    assert "asked" not in losses
+    assert {"pairs", "lengths"} <= set(losses)
+    assert not any("asked" in name for name, _ in objective.named_parameters())
 
 
 def test_of_a_thinned_video_frames_are_told_by_their_seconds(model, tokenizer, clips) -> None:
