@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hour_llava.commands.arguments import OptionalRate
+from hour_llava.commands.lacks import naming_lacks
 from hour_llava.commands.terminal import say
 from hour_llava.data.grouping import MAX_QUESTIONS, GroupingCounts, group_samples
 from hour_llava.data.manifest import Sample, write_manifest
@@ -39,12 +40,13 @@ def group(
     root: Path | None = None,
     max_questions: int = MAX_QUESTIONS,
     seed: int = 0,
-) -> None:
+) -> int:
     """Make a training manifest (JSONL) of datasets, up to five questions of a video a sample.
 
     Reads our releases and VideoMarathon (Parquet or JSONL rows, LLaVA JSON), LLaVA-Video-178K,
     LLaVA-OneVision (images inside Parquet are written beside the manifest), and manifests. Paths
-    in the manifest are relative to it; those that were absolute stay so.
+    in the manifest are relative to it; those that were absolute stay so. Rows that are no samples
+    are left out and listed in FILE.bad.jsonl, and the exit code is 1.
 
     Args:
         sources: files or folders
@@ -61,28 +63,57 @@ def group(
     if not sources:
         raise DataError("no SOURCE: name a file or a folder")
     media = out.parent / f"{out.stem}_images"
-    counts = GroupingCounts()
+    counts, bad = GroupingCounts(), _BadRows(out.with_name(f"{out.stem}.bad.jsonl"))
 
     def placed() -> Iterator[Sample]:
         for source in sources:
             base = base_folder(source) if root is None else root
-            for sample in read_layout(source, layout, media=media):
+            for sample in read_layout(source, layout, media=media, bad=bad):
                 yield _relative(sample, base, out.parent, written=media)
 
-    with counting("reading") as count:
+    lacks = naming_lacks(
+        memory="all questions of videos are held at once: group fewer SOURCEs at a time",
+        disk=f"the disk of {out.parent} is full: free some space and give the command again; "
+        f"images that stand in {media} are whole",
+    )
+    with lacks, counting("reading") as count:
         samples = group_samples(
             count(placed()), max_questions=max_questions, seed=seed, counts=counts
         )
         num_written = write_manifest(out, samples)
     if not num_written:
         out.unlink()
-        raise DataError(f"{', '.join(map(str, sources))}: no samples in there")
+        nothing = f"{', '.join(map(str, sources))}: no samples in there"
+        raise DataError(f"{nothing}: {bad.told()}" if bad.num else nothing)
     print(out)
     say(
         f"{num_written:,} samples of {counts.num_read:,} read: {counts.num_questions:,} questions "
         f"of {len(counts.videos):,} videos, {counts.num_alone:,} samples as they were, "
         f"{counts.num_repeated:,} repeated questions left out"
     )
+    if bad.num:
+        say(f"error: {bad.told()}; the manifest has the others")
+    return 1 if bad.num else 0
+
+
+class _BadRows:
+    """Counts and lists rows that are no samples; the list is there only if there are some."""
+
+    def __init__(self, listed: Path) -> None:
+        self.listed, self.num, self.first = listed, 0, ""
+        listed.unlink(missing_ok=True)
+
+    def __call__(self, error: DataError) -> None:
+        self.first = self.first or str(error)
+        self.num += 1
+        self.listed.parent.mkdir(parents=True, exist_ok=True)
+        with self.listed.open("a", encoding="utf-8") as file:
+            file.write(json_format.dumps({"error": str(error)}) + "\n")
+
+    def told(self) -> str:
+        """Say how many, where they are listed and which is the first."""
+        rows = "row is no sample" if self.num == 1 else "rows are no samples"
+        return f"{self.num:,} {rows}, listed in {self.listed}; the first is {self.first}"
 
 
 def check(
@@ -124,17 +155,15 @@ def check(
     opened = read_manifest(manifest, root=root, features=features)
     collator = None if model is None else _collator(model, max_length=max_length, fps=fps or 1.0)
     checker = ManifestCheck(opened, collator, open_media=not fast)
-    with counting("checking", total=len(opened)) as count:
-        for index in count(range(len(opened))):
-            checker.check(index)
-    found = checker.found
+    found, is_interrupted = checker.found, False
+    try:
+        with _listing(list_to) as listed, counting("checking", total=len(opened)) as count:
+            for index in count(range(len(opened))):
+                checker.check(index)
+                listed(found)
+    except KeyboardInterrupt:  # hours of looking are worth telling
+        is_interrupted = True
     counts = Counter(fault.kind for fault in found.faults)
-    if list_to is not None:
-        rows = [
-            json_format.dumps(asdict(fault), ensure_ascii=False)
-            for fault in found.faults + found.notes
-        ]
-        list_to.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     if json:
         summary = {
             "num_samples": found.num_samples,
@@ -154,6 +183,9 @@ def check(
         say(f"{fault.where}: {fault.kind}: {fault.text.removeprefix(f'{fault.where}: ')}")
     for note in found.notes[:_NAMED_NOTES]:
         say(f"note: {note.where}: {note.text}")
+    if is_interrupted:
+        say(f"{found.num_samples:,} of {len(opened):,} samples were looked at")
+        raise KeyboardInterrupt
     if not found.faults:
         return 0
     say(
@@ -161,6 +193,24 @@ def check(
         "them or take them out" + ("" if list_to else "; --list-to FILE.jsonl names all of them")
     )
     return 1
+
+
+@contextmanager
+def _listing(path: Path | None) -> Iterator[Callable[[Checked], None]]:
+    """Write faults and notes to a file as they are found; where it cannot be, say so at once."""
+    if path is None:
+        yield lambda found: None
+        return
+    num_faults = num_notes = 0
+    with path.open("w", encoding="utf-8") as file:
+
+        def write(found: Checked) -> None:
+            nonlocal num_faults, num_notes
+            for fault in [*found.faults[num_faults:], *found.notes[num_notes:]]:
+                file.write(json_format.dumps(asdict(fault), ensure_ascii=False) + "\n")
+            num_faults, num_notes = len(found.faults), len(found.notes)
+
+        yield write
 
 
 def _table(found: Checked, meanings: Mapping[str, str]) -> Iterator[str]:

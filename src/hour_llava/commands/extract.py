@@ -12,6 +12,7 @@ import tyro
 
 from hour_llava.commands.arguments import Rate
 from hour_llava.commands.data import counting
+from hour_llava.commands.lacks import naming_lacks
 from hour_llava.commands.progress import readable_bytes, readable_seconds
 from hour_llava.commands.terminal import say
 from hour_llava.errors import DataError
@@ -77,7 +78,12 @@ def extract(
     assistant = load_quietly(model, device=device, dtype=dtype)
     say(f"{len(own):,} of {len(jobs):,} videos, share {number} of {count}, to {out}")
     watcher = _Watcher(len(own))
-    with counting("extracting", total=len(own)) as bar:
+    lacks = naming_lacks(
+        memory="take --dtype bfloat16, another --device, or close other programs",
+        disk=f"the disk of {out} is full: free some space and give the command again; features "
+        "that are there are whole and are not made anew",
+    )
+    with lacks, counting("extracting", total=len(own)) as bar:
         done = extract_all(
             watcher(bar(own)),
             assistant.encoder,

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import json as json_format
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hour_llava.commands.lacks import naming_lacks
 from hour_llava.commands.terminal import say
 from hour_llava.commands.usage import UsageError, read_arguments
-from hour_llava.errors import ConfigError, HourLlavaError, ResourceError
+from hour_llava.errors import ConfigError
 from hour_llava.recipes import RECIPES, Recipe
-from hour_llava.train.config import SCRATCH, DataConfig, ModelConfig, TrainConfig
+from hour_llava.train.config import RUN_REPORTS, SCRATCH, DataConfig, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from hour_llava.train.estimate import Plan
@@ -30,7 +30,6 @@ NANO = (
     "nano, the built-in model, has a command of its own: python -m hour_llava.recipes.nano --out "
     "runs/nano (in the repository: make nano)"
 )
-_NO_MEMORY = "can't allocate memory"
 
 
 def train(
@@ -86,6 +85,7 @@ def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyw
     keep_libraries_quiet()
     _require_data(config.data)
     _require_start(config.model)
+    _require_reports(config.watch.reports)
 
     def prepare(given: TrainConfig) -> TrainConfig:
         prepared = recipe.prepared(given, out)
@@ -93,47 +93,18 @@ def _train(recipe: Recipe, config: TrainConfig, out: Path, *, resume: bool, anyw
             _require_room(prepared)
         return prepared
 
-    with _naming_what_lacks(out):
+    lacks = naming_lacks(
+        memory="lower --batch.micro-batch-size (the result stays the same), turn "
+        "--hardware.gradient-checkpointing on, or take more GPUs; --dry-run says what it takes",
+        disk=f"the disk of {out} is full: free some space and go on with --resume; what stands in "
+        f"{out / 'checkpoints'} is whole",
+    )
+    with lacks:
         model = run_training(config, out, resume=resume, prepare=prepare)
     if is_first_process():
         print(model)
         _say_what_is_next(config, Path(model))
     return 0
-
-
-@contextmanager
-def _naming_what_lacks(out: Path) -> Iterator[None]:
-    """Say of a full disk or memory what helps in training."""
-    try:
-        yield
-    except Exception as error:
-        if _is_lack_of_memory(error):
-            raise ResourceError(
-                "out of memory: lower --batch.micro-batch-size (the result stays the same), turn "
-                "--hardware.gradient-checkpointing on, or take more GPUs; --dry-run says what it "
-                f"takes ({' '.join(str(error).split())[:200]})"
-            ) from error
-        if _is_lack_of_disk(error):
-            raise ResourceError(
-                f"the disk of {out} is full: free some space and go on with --resume; what stands "
-                f"in {out / 'checkpoints'} is whole"
-            ) from error
-        raise
-
-
-def _is_lack_of_disk(error: Exception) -> bool:
-    """Say whether the disk is full; safetensors' error is no OSError, and has but words."""
-    if isinstance(error, HourLlavaError):  # it has said what helps
-        return False
-    number = getattr(error, "errno", None)
-    return number == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"MemoryError", "OutOfMemoryError"}:
-        return True
-    return isinstance(error, RuntimeError) and _NO_MEMORY in str(error)
 
 
 def _say_what_is_next(config: TrainConfig, model: Path) -> None:
@@ -144,7 +115,8 @@ def _say_what_is_next(config: TrainConfig, model: Path) -> None:
         return
     following = config.name.replace(f"stage{config.stage}", f"stage{config.stage + 1}")
     if following in RECIPES and config.stage < 3:
-        say(f"next: hour-llava train {following} --model.start {name}")
+        data = " --data.manifest FILE.jsonl" if RECIPES[following].prepare is None else ""
+        say(f"next: hour-llava train {following} --model.start {name}{data}")
     else:
         say(f"next: hour-llava ask VIDEO QUESTION --model {name}")
 
@@ -262,6 +234,16 @@ def _require_start(model: ModelConfig) -> None:
     for start in halves if all(halves) else (model.start,):
         if start and not start.startswith(SCRATCH):
             find_folder(start)
+
+
+def _require_reports(names: Sequence[str]) -> None:
+    """Refuse reports that are not installed, before a model is loaded for them."""
+    for name in names:
+        if name in RUN_REPORTS and find_spec(name) is None:
+            raise ConfigError(
+                f"--watch.reports names {name}, which is not installed: pip install {name}, or "
+                "leave it out"
+            )
 
 
 def _require_room(config: TrainConfig) -> None:

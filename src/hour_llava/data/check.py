@@ -17,7 +17,7 @@ from types import MappingProxyType
 import torch
 from PIL import Image
 
-from hour_llava.data.collate import Collator, Row, Video, read_image
+from hour_llava.data.collate import Collator, Row, Video
 from hour_llava.data.conversation import format_ids
 from hour_llava.data.extraction import other_content
 from hour_llava.data.faults import (
@@ -28,6 +28,7 @@ from hour_llava.data.faults import (
     pixel_fault,
 )
 from hour_llava.data.features import open_features
+from hour_llava.data.images import opened_image, read_image
 from hour_llava.data.manifest import Manifest, Sample, is_file, shown
 from hour_llava.errors import DataError, VideoError
 
@@ -300,12 +301,9 @@ def _no_file(path: Path) -> str:
 
 
 def _look_at_image(path: str, *, is_opened: bool) -> _Medium:
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{shown(path)} is no readable image: {error}") from error
+    with opened_image(path) as image:
+        size = image.size
+        has_alpha = "A" in image.getbands() or "transparency" in image.info
     if min(size) < 2:
         raise DataError(f"{path} has {size[0]} x {size[1]} pixels: it shows nothing")
     if is_opened:

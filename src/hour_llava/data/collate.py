@@ -30,11 +30,12 @@ from hour_llava.data.faults import (
     pixel_fault,
 )
 from hour_llava.data.features import FeaturesFile, open_features
-from hour_llava.data.manifest import IMAGE, VIDEO, Sample, shown
+from hour_llava.data.images import read_image
+from hour_llava.data.manifest import IMAGE, VIDEO, Sample
 from hour_llava.data.mixture import Mixture
 from hour_llava.data.sampler import Drawn, forgetting_seed
 from hour_llava.errors import DataError, VideoError
-from hour_llava.model.processing_hour_llava import HourLlavaProcessor, as_rgb
+from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.model.prompts import SYSTEM, insert_time_line, time_line
 
 QuestionScope = Literal["conversation", "turn"]
@@ -362,20 +363,6 @@ class BrokenBudget:
                 f"samples could not be read {self.num_broken} times, {self.limit} are allowed; "
                 f"the last is {broken[-1]}; run `hour-llava data check` on the manifest"
             )
-
-
-def read_image(path: str, sample_id: str) -> Image.Image:
-    """Read an image as RGB.
-
-    Raises:
-        DataError: names the sample, the file and the reason.
-    """
-    try:
-        with Image.open(path) as image:
-            return as_rgb(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{sample_id}: image {shown(path)} cannot be read: {reason}") from error
 
 
 def _ignored_before(labels_L: Tensor, first: int) -> Tensor:

@@ -77,6 +77,9 @@ def _placeholder_faults(sample: Sample) -> list[tuple[str, str]]:
     text = "".join(turn["value"] for turn in sample.conversations)
     num_images, num_videos = text.count(IMAGE), text.count(VIDEO)
     has_video = bool(sample.video or sample.features)
+    first = sample.conversations[0] if sample.conversations else {"from": "", "value": ""}
+    if first["from"] == "system" and (IMAGE in first["value"] or VIDEO in first["value"]):
+        return [("placeholder", "the system's turn holds a placeholder; put it into a question")]
     if num_videos > 1:
         return [("placeholder", f"{num_videos} {VIDEO} in it; a sample is about one video")]
     if num_videos and not has_video:

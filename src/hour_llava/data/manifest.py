@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -158,6 +159,7 @@ class _Rows(Protocol):
 
     def __len__(self) -> int: ...
     def row(self, index: int) -> Any: ...
+    def opened(self) -> AbstractContextManager[Callable[[int], Any]]: ...
     def where(self, index: int) -> str: ...
 
 
@@ -208,12 +210,13 @@ class Manifest(Sequence[Sample]):
         """Number what each sample reads: equal numbers (n,) share a video; reads every row."""
         numbers: dict[str, int] = {}
         found = np.empty(len(self), dtype=np.int64)
-        for index in range(len(self)):
-            try:
-                group = self.raw(index).group
-            except DataError:  # it is named when its turn comes
-                group = f"\0{index}"
-            found[index] = numbers.setdefault(group, len(numbers))
+        with self._rows.opened() as row:
+            for index in range(len(self)):
+                try:
+                    group = sample_from_row(row(index), where=self.where(index)).group
+                except DataError:  # it is named when its turn comes
+                    group = f"\0{index}"
+                found[index] = numbers.setdefault(group, len(numbers))
         return found
 
     def _placed(self, sample: Sample) -> Sample:
@@ -331,13 +334,22 @@ class _JsonLines:
         return f"{self._path}:{int(self._lines[index]) + 1}"
 
     def row(self, index: int) -> Any:
+        with self.opened() as row:
+            return row(index)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], Any]]:
+        """Open the file once for many rows."""
         with self._path.open("rb") as file:
-            file.seek(int(self._starts[index]))
-            line = file.readline()
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{self.where(index)}: no JSON: {error}") from error
+
+            def row(index: int) -> Any:
+                file.seek(int(self._starts[index]))
+                try:
+                    return json.loads(file.readline())
+                except ValueError as error:
+                    raise DataError(f"{self.where(index)}: no JSON: {error}") from error
+
+            yield row
 
 
 def _line_starts(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -371,6 +383,9 @@ class _Listed:
 
     def row(self, index: int) -> Any:
         return self._rows[index]
+
+    def opened(self) -> AbstractContextManager[Callable[[int], Any]]:
+        return nullcontext(self.row)
 
 
 class _JsonList(_Listed):
@@ -417,6 +432,9 @@ class _ParquetRows:
         if self._held[0] != group:
             self._held = (group, self._file.read_row_group(group).to_pylist())
         return self._held[1][index - int(self._ends[group])]
+
+    def opened(self) -> AbstractContextManager[Callable[[int], Any]]:
+        return nullcontext(self.row)
 
     def __getstate__(self) -> dict[str, Any]:  # data workers open it anew
         return {"path": self._path}

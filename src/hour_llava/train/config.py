@@ -41,6 +41,8 @@ MOST_SEED = 2**32 - 1
 DEVICES = ("cpu", "cuda")
 """No "mps": seconds and sums are float64, which Apple's GPUs do not have. No "cuda:1" either: which
 GPU a process takes is its place in torchrun, or CUDA_VISIBLE_DEVICES."""
+RUN_REPORTS = ("wandb", "trackio")
+"""Reports that are libraries of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,7 @@ class WatchConfig:
     log_every_steps: int = 10
     """a line on stderr every so many steps, where it is no terminal"""
     reports: tuple[str, ...] = ("tensorboard",)
-    """also: tensorboard, wandb, trackio; what is not installed is passed over with one line"""
+    """also: tensorboard (passed over where it is not installed), wandb, trackio"""
     progress: bool = True
     """show progress on stderr"""
     validate_every_steps: int = 0
@@ -279,12 +281,23 @@ def differences(saved: Mapping[str, Any], now: TrainConfig) -> list[str]:
         now: Of the run that resumes.
     """
     before, after = dict(_flat(saved)), dict(_flat(now.as_dict()))
+    before |= {name: _default(name) for name in after.keys() - before.keys()}
     return [
         f"{name}: {before.get(name)}, now {after.get(name)}"
         for name in dict.fromkeys([*before, *after])
         if before.get(name) != after.get(name)
         and not any(name == free or name.startswith(f"{free}.") for free in _FREE)
     ]
+
+
+def _default(name: str) -> Any:
+    """Give what a setting is that an older version did not have; None where it has no default."""
+    kind: Any = TrainConfig
+    *groups, last = name.split(".")
+    for group in groups:
+        kind = get_type_hints(kind)[group]
+    default = next(field.default for field in dataclasses.fields(kind) if field.name == last)
+    return None if default is dataclasses.MISSING else _plain(default)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -342,6 +355,9 @@ def _faults(config: TrainConfig) -> Iterator[str]:
             f"{len(data.weights)} --data.weights for {len(data.manifest)} --data.manifest: give "
             "one a manifest, or none"
         )
+    for weight in data.weights or ():
+        if not (math.isfinite(weight) and weight > 0):
+            yield f"--data.weights {weight:g}: a weight is more than 0; leave the manifest out"
     if data.features is not None and optim.lr_vision > 0:
         yield (
             f"--data.features {data.features} holds what the tower made before training; with "

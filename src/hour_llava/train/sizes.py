@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from hour_llava.data.faults import MAX_PIXEL_FRAMES, conversation_faults, pixel_fault
 from hour_llava.data.features import open_features
+from hour_llava.data.images import opened_image
 from hour_llava.data.manifest import Manifest, Sample, read_manifest, shown
 from hour_llava.errors import DataError, VideoError
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
@@ -365,7 +364,7 @@ def _size_of(sample: Sample, probes: _Probes, count: CountTokens, *, by_turn: bo
             raise DataError(f"{sample.id}: {fault}")
     sizes: list[tuple[int, int]] = []
     for path in sample.images:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             sizes.append(image.size)
     if frames:
         asked += TIME_LINE_TOKENS

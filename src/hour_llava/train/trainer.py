@@ -38,6 +38,7 @@ from hour_llava.train.distributed import (
     leave_sharded_models_alone,
     num_processes,
 )
+from hour_llava.train.handover import InSharedMemory
 from hour_llava.train.material import Material
 from hour_llava.train.parts import parameter_groups
 from hour_llava.train.shared_state import load_state, save_state
@@ -205,7 +206,7 @@ class HourLlavaTrainer(Trainer):
             self.material.dataset,
             num_micro_batches=steps,
             batch_sampler=sampler,
-            collate_fn=self.material.collate,
+            collate_fn=InSharedMemory(collate=self.material.collate),
             num_workers=self.workers,
             worker_init_fn=leave_to_parent,
             pin_memory=torch.cuda.is_available() and not self.args.use_cpu,

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from hour_llava.cli import main
+from hour_llava.data.check import ManifestCheck
 from hour_llava.data.features import FORMAT, FeaturesHeader, write_features
 from hour_llava.data.manifest import read_manifest
 
@@ -79,6 +80,29 @@ def test_images_out_of_parquet_lie_where_the_manifest_says_wherever_both_are_mov
     assert out.images == (elsewhere,)
 
 
+def test_rows_that_are_no_samples_are_left_out_listed_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine = {"id": "0", "video": "v.mp4", "question": "q", "answer": "a", "data_source": "s"}
+    lines = [json.dumps(fine), "{cut of", json.dumps(fine | {"question": None, "id": "1"})]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "train.jsonl"
+    assert main(["data", "group", str(tmp_path / "rows.jsonl"), "--out", str(out)]) == 1
+    said = capsys.readouterr()
+    assert said.out == f"{out}\n"
+    assert "error: 2 rows are no samples, listed in " in said.err
+    assert len(read_manifest(out)) == 1
+    bad = [json.loads(line)["error"] for line in (tmp_path / "train.bad.jsonl").open()]
+    assert [error.split(": ")[0] for error in bad] == [f"{tmp_path}/rows.jsonl:{n}" for n in (2, 3)]
+    (tmp_path / "rows.jsonl").write_text(lines[0])
+    assert main(["data", "group", str(tmp_path / "rows.jsonl"), "--out", str(out)]) == 0
+    assert not (tmp_path / "train.bad.jsonl").exists()
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines[2:]))
+    arguments = [str(tmp_path / "rows.jsonl"), "--layout", "videomarathon", "--out", str(out)]
+    assert main(["data", "group", *arguments]) == 1
+    assert "no samples in there: 1 row is no sample, listed" in capsys.readouterr().err
+
+
 @pytest.fixture
 def bad_manifest(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """Write a manifest with one sample of every fault, and say which it is."""
@@ -142,14 +166,40 @@ def test_check_names_every_fault_once(
     faults = path.with_name("faults.jsonl")
     assert main([*arguments, "--list-to", str(faults)]) == 1
     found = [json.loads(line) for line in faults.read_text().splitlines()]
-    *faulty, leak = [(fault["where"], fault["kind"]) for fault in found]
-    assert faulty == list(wanted.items())
-    assert leak == (f"{path}:20", "leak")
+    named = {fault["where"]: fault["kind"] for fault in found}
+    assert len(found) == len(named)
+    assert named.pop(f"{path}:20") == "leak"
+    assert list(named.items()) == list(wanted.items())
     said = capsys.readouterr()
     assert f"faulty     {len(wanted):>11,}  samples" in said.out
     assert "note: an image with transparency" in said.out
     assert f"error: {len(wanted)} of 21 samples cannot be trained on" in said.err
     assert len(said.err.splitlines()) == 12
+
+
+def test_a_check_that_is_interrupted_tells_what_it_found(
+    bad_manifest: tuple[Path, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, _ = bad_manifest
+    looked = ManifestCheck.check
+
+    def interrupted(self: ManifestCheck, index: int) -> None:
+        if index == 5:
+            raise KeyboardInterrupt
+        looked(self, index)
+
+    monkeypatch.setattr(ManifestCheck, "check", interrupted)
+    faults = path.with_name("faults.jsonl")
+    assert main(["data", "check", str(path), "--list-to", str(faults)]) == 130
+    said = capsys.readouterr()
+    assert "samples              5  " in said.out
+    assert "5 of 21 samples were looked at" in said.err
+    assert len(faults.read_text().splitlines()) == 3
+    nowhere = str(path.with_name("no folder") / "faults.jsonl")
+    assert main(["data", "check", str(path), "--list-to", nowhere]) == 1
+    assert "no folder" in capsys.readouterr().err
 
 
 def test_check_without_a_model_and_fast_opens_less(

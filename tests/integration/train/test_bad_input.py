@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import resource
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     (folder / "broken.png").write_bytes(b"\x89PNG broken")
     Image.radial_gradient("L").save(folder / "cut.png")
     (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:2000])
+    bomb = struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54)
+    bomb += struct.pack("<IiiHHIIiiII", 40, 20_000, 20_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    (folder / "bomb.bmp").write_bytes(bomb)
     (folder / "broken.mp4").write_bytes(b"broken")
     numbers_FPD = torch.randn(40, 4, 32, generator=torch.Generator().manual_seed(0))
     for name, made_by, features_FPD in (
@@ -105,6 +109,12 @@ def test_every_bad_sample_is_replaced_counted_and_named_and_odd_ones_are_learned
         (start.image("none.png"), "none.png cannot be read"),
         (start.image("broken.png"), "broken.png cannot be read"),
         (start.image("cut.png"), "cut.png cannot be read"),
+        (start.image("bomb.bmp"), "bomb.bmp cannot be read: Image size (400000000 pixels)"),
+        (
+            start.image("good.png")
+            | {"conversations": [{"from": "system", "value": "an <image>"}, *talk("what", "red")]},
+            "the system's turn holds a placeholder",
+        ),
         ({"id": "mp4", "video": "broken.mp4", "conversations": talk("q", "a")}, "broken.mp4"),
         (start.features("none.st"), "none.st"),
         (start.features("cut.st"), "cut.st"),
@@ -129,6 +139,7 @@ def test_every_bad_sample_is_replaced_counted_and_named_and_odd_ones_are_learned
     odd = [start.image(name) for name in ("alpha.png", "dot.png", "line.png")]
     fine = [start.good(), start.image("good.png"), start.features("good.st"), *odd]
     rows = [row for n, (one, _) in enumerate(bad) for row in (one, fine[n % len(fine)])]
+    rows += [start.good()] * (-len(rows) % 4)
     flags = ("--data.broken-allowed", len(bad), "--batch.max-steps", len(rows) // 4)
     out = tmp_path / "my out"
     assert start.train(rows, out, *flags, stage=3) == 0

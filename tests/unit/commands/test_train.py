@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,7 @@ def test_a_debug_plan_counts_its_own_data_and_leaves_nothing(
         (["--data.validation", "lost.jsonl"], "lost.jsonl: the manifest does not exist"),
         (["--model.start", "scratch:other"], "what is made from scratch is scratch:debug"),
         (["--model.start", "nowhere/at-all"], "nowhere/at-all"),
+        (["--watch.reports", "trackio"], "trackio, which is not installed: pip install trackio"),
     ],
 )
 def test_what_is_not_there_is_named_before_anything_is_made(
@@ -147,6 +149,7 @@ def test_what_is_not_there_is_named_before_anything_is_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setitem(sys.modules, "trackio", None)
     (tmp_path / "a.txt").write_text("x")
     run(capsys, "debug_stage1", "--out", "run", *flags, code=1, says=(says,))
     assert not (tmp_path / "run" / "material" / "material.json").exists()

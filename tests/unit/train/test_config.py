@@ -81,6 +81,11 @@ def test_an_unknown_setting_is_named(change: dict[str, Any], words: str) -> None
         ({"batch": BatchConfig(epochs=0)}, "--batch.epochs 0"),
         ({"batch": BatchConfig(max_steps=0)}, "--batch.max-steps 0"),
         ({"data": DataConfig(weights=(1.0,))}, "1 --data.weights for 0 --data.manifest"),
+        (
+            {"data": DataConfig(manifest=(Path("m"),), weights=(float("nan"),))},
+            "--data.weights nan: a weight is more than 0",
+        ),
+        ({"data": DataConfig(manifest=(Path("m"),), weights=(0,))}, "--data.weights 0: a weight"),
         ({"data": DataConfig(workers=-1)}, "--data.workers -1"),
         (
             {
@@ -136,6 +141,14 @@ def test_a_resumption_may_change_the_layout_of_the_work_and_not_what_is_learned(
     assert differences(saved, precise) == ["hardware.precision: bf16, now fp32"]
     other = replace(CONFIG, seed=1, optim=replace(CONFIG.optim, lr_memaug=2e-4))
     assert differences(saved, other) == ["optim.lr_memaug: 0.0001, now 0.0002", "seed: 0, now 1"]
+
+
+def test_a_setting_that_an_older_version_had_not_is_what_it_is_by_default() -> None:
+    saved = CONFIG.as_dict()
+    del saved["optim"]["eps"], saved["model"]["lora"]
+    assert differences(saved, CONFIG) == []
+    other = replace(CONFIG, optim=replace(CONFIG.optim, eps=1e-6))
+    assert differences(saved, other) == [f"optim.eps: {CONFIG.optim.eps}, now 1e-06"]
 
 
 def test_every_field_is_documented() -> None:

@@ -1,1 +1,1 @@
-"""Readers of others' layouts: one file a layout, each a `to_samples(path) -> Iterator[Sample]`."""
+"""Readers of others' layouts: one file a layout, each a `to_samples(path, *, bad)`."""

@@ -9,36 +9,45 @@ from typing import Literal
 
 from hour_llava.data.manifest import Sample, open_parquet, read_manifest
 from hour_llava.data.readers import llava_json, llava_onevision, llava_video_178k, videomarathon
+from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
 
 Layout = Literal["manifest", "llava", "videomarathon", "llava-video-178k", "llava-onevision"]
 
 
-def read_layout(path: Path, layout: Layout | None, *, media: Path) -> Iterator[Sample]:
+def read_layout(
+    path: Path, layout: Layout | None, *, media: Path, bad: Bad = refuse
+) -> Iterator[Sample]:
     """Read the samples of a file or folder; paths are relative to `base_folder(path)`.
 
     Args:
         path: What to read.
         layout: How it is laid out; None: what it looks like.
         media: A folder for images that lie inside Parquet rows.
+        bad: Takes rows that are no samples; by default the first ends the reading.
 
     Raises:
-        DataError: no such path, a layout that is not known, a row that is no sample.
+        DataError: no such path, a layout that is not known, a file that cannot be read; what `bad`
+            raises.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     match layout or detect_layout(path):
         case "llava":
-            yield from llava_json.to_samples(path)
+            yield from llava_json.to_samples(path, bad=bad)
         case "videomarathon":
-            yield from videomarathon.to_samples(path)
+            yield from videomarathon.to_samples(path, bad=bad)
         case "llava-video-178k":
-            yield from llava_video_178k.to_samples(path)
+            yield from llava_video_178k.to_samples(path, bad=bad)
         case "llava-onevision":
-            yield from llava_onevision.to_samples(path, media=media)
+            yield from llava_onevision.to_samples(path, media=media, bad=bad)
         case "manifest":
             manifest = read_manifest(path)
-            yield from (manifest.raw(index) for index in range(len(manifest)))
+            for index in range(len(manifest)):
+                try:
+                    yield manifest.raw(index)
+                except DataError as error:
+                    bad(error)
 
 
 def base_folder(path: Path) -> Path:

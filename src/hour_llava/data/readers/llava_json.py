@@ -12,21 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from hour_llava.data.manifest import Sample, read_json_list, sample_from_row
+from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
 
 
-def to_samples(path: Path) -> Iterator[Sample]:
+def to_samples(path: Path, *, bad: Bad = refuse) -> Iterator[Sample]:
     """Read a file, or the `llava/*.json` of a release's folder.
 
     Raises:
         DataError: names the file, the row and the field.
     """
     for file in _files(path):
-        for number, row in rows_of(file):
-            yield sample_from_row(row, where=f"{file}:{number}")
+        for number, row in rows_of(file, bad):
+            try:
+                yield sample_from_row(row, where=f"{file}:{number}")
+            except DataError as error:
+                bad(error)
 
 
-def rows_of(file: Path) -> Iterator[tuple[int, Any]]:
+def rows_of(file: Path, bad: Bad = refuse) -> Iterator[tuple[int, Any]]:
     """Give the rows of a JSON list (numbered from 0) or of JSON lines (from 1)."""
     if file.suffix != ".jsonl":
         yield from enumerate(read_json_list(file))
@@ -37,7 +41,7 @@ def rows_of(file: Path) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, json.loads(line)
                 except ValueError as error:
-                    raise DataError(f"{file}:{number}: no JSON: {error}") from error
+                    bad(DataError(f"{file}:{number}: no JSON: {error}"))
 
 
 def _files(path: Path) -> list[Path]:

@@ -16,13 +16,14 @@ from typing import Any
 
 from hour_llava.data.manifest import Sample, parquet_rows, sample_from_row
 from hour_llava.data.readers import llava_json
+from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
 
 COLUMNS = ("id", "image", "images", "conversations", "data_source")
 _KINDS = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"GIF8", ".gif"), (b"RIFF", ".webp"))
 
 
-def to_samples(path: Path, *, media: Path) -> Iterator[Sample]:
+def to_samples(path: Path, *, media: Path, bad: Bad = refuse) -> Iterator[Sample]:
     """Read the dataset's folder, a configuration's, or one file.
 
     Args:
@@ -37,14 +38,20 @@ def to_samples(path: Path, *, media: Path) -> Iterator[Sample]:
         raise DataError(f"{path}: no .parquet or .json file")
     for file in files:
         if file.suffix != ".parquet":
-            yield from llava_json.to_samples(file)
+            yield from llava_json.to_samples(file, bad=bad)
             continue
         for number, row in enumerate(parquet_rows(file, COLUMNS)):
-            where = f"{file}:row {number}"
-            given = row.pop("images", None) or row.pop("image", None)
-            pictures = given if isinstance(given, list) else [given] if given else []
-            images = [_written(picture, media, where) for picture in pictures]
-            yield sample_from_row({**row, "images": images, "image": None}, where=where)
+            try:
+                yield _sample(row, media, f"{file}:row {number}")
+            except DataError as error:
+                bad(error)
+
+
+def _sample(row: dict[str, Any], media: Path, where: str) -> Sample:
+    given = row.pop("images", None) or row.pop("image", None)
+    pictures = given if isinstance(given, list) else [given] if given else []
+    images = [_written(picture, media, where) for picture in pictures]
+    return sample_from_row({**row, "images": images, "image": None}, where=where)
 
 
 def _written(picture: Any, media: Path, where: str) -> str:

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hour_llava.data.manifest import Sample, read_json_list, sample_from_row
+from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
 
 
-def to_samples(path: Path) -> Iterator[Sample]:
+def to_samples(path: Path, *, bad: Bad = refuse) -> Iterator[Sample]:
     """Read all configurations of the dataset's folder, or one JSON; paths from that folder.
 
     Raises:
@@ -29,11 +31,14 @@ def to_samples(path: Path) -> Iterator[Sample]:
     for file in files:
         prefix = Path() if path.is_file() else Path(file.parent.name)
         for number, row in enumerate(read_json_list(file)):
-            sample = sample_from_row(row, where=f"{file}:{number}")
-            if sample.video is None:
-                raise DataError(f"{file}:{number}: it names no `video`")
-            yield replace(
-                sample,
-                video=str(prefix / sample.video),
-                source=sample.source or file.parent.name,
-            )
+            try:
+                yield _sample(row, f"{file}:{number}", prefix, source=file.parent.name)
+            except DataError as error:
+                bad(error)
+
+
+def _sample(row: Any, where: str, prefix: Path, *, source: str) -> Sample:
+    sample = sample_from_row(row, where=where)
+    if sample.video is None:
+        raise DataError(f"{where}: it names no `video`")
+    return replace(sample, video=str(prefix / sample.video), source=sample.source or source)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hour_llava.data.manifest import VIDEO, Sample, parquet_rows, sample_from_row
+from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.data.readers.llava_json import rows_of
 from hour_llava.errors import DataError
 
@@ -22,7 +23,7 @@ OUR_COLUMNS = ("options", "answer_letter")
 LETTER_PROMPT = "Answer with the option's letter from the given choices directly."
 
 
-def to_samples(path: Path) -> Iterator[Sample]:
+def to_samples(path: Path, *, bad: Bad = refuse) -> Iterator[Sample]:
     """Read a Parquet, JSON or JSONL file of rows, or the training split of a release's folder.
 
     Raises:
@@ -32,9 +33,12 @@ def to_samples(path: Path) -> Iterator[Sample]:
         if file.suffix == ".parquet":
             rows = enumerate(parquet_rows(file, (*COLUMNS, *OUR_COLUMNS)))
         else:
-            rows = rows_of(file)
+            rows = rows_of(file, bad)
         for number, row in rows:
-            yield _sample(row, f"{file}:{number}")
+            try:
+                yield _sample(row, f"{file}:{number}")
+            except DataError as error:
+                bad(error)
 
 
 def _sample(row: Any, where: str) -> Sample:
@@ -45,6 +49,8 @@ def _sample(row: Any, where: str) -> Sample:
             raise DataError(f"{where}: column `{name}` is {row.get(name)!r}, it must be text")
     question, answer = _plain(row["question"]), _plain(row["answer"])
     if row.get("options"):
+        if not row.get("answer_letter"):
+            raise DataError(f"{where}: column `options` without `answer_letter`")
         lines = [f"{chr(ord('A') + n)}. {_plain(text)}" for n, text in enumerate(row["options"])]
         question = "\n".join([question, *lines, LETTER_PROMPT])
         answer = str(row["answer_letter"])

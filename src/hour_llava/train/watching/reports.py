@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hour_llava.errors import HourLlavaError
+from hour_llava.train.config import RUN_REPORTS
 from hour_llava.train.watching.lines import Line, Watcher, numbers_of
 from hour_llava.train.watching.terminal import say
 
 _PROJECT = "hour-llava"
-_BY_RUN = ("wandb", "trackio")
-"""Two that have the same three functions: init, log, finish."""
 
 
 def open_reports(names: Sequence[str], out: Path, *, name: str) -> list[Watcher]:
@@ -38,11 +37,11 @@ def open_reports(names: Sequence[str], out: Path, *, name: str) -> list[Watcher]
                 )
             else:
                 found.append(TensorBoard(out / "tensorboard", writer_class))
-        elif report in _BY_RUN:
+        elif report in RUN_REPORTS:
             found.append(RunReport(report, _module(report), out, name=name))
         else:
             raise HourLlavaError(
-                f"there is no report {report!r}; reports are tensorboard, {', '.join(_BY_RUN)}"
+                f"there is no report {report!r}; reports are tensorboard, {', '.join(RUN_REPORTS)}"
             )
     return found
 
@@ -88,7 +87,9 @@ class TensorBoard:
 
 
 class RunReport:
-    """wandb or trackio; one that fails on the way ends, and the training does not."""
+    """wandb or trackio, which have the same three functions: init, log, finish.
+
+    One that fails on the way ends, and the training does not."""
 
     def __init__(self, report: str, module: Any, out: Path, *, name: str) -> None:
         self._report, self._module, self._out, self._name = report, module, out, name

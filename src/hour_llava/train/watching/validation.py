@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hour_llava.data.collate import NOT_FOR_THE_MODEL
 from hour_llava.data.conversation import IGNORED
 from hour_llava.errors import DataError
+from hour_llava.train.watching.terminal import say
 
 
 class ValidationLoss:
@@ -44,6 +45,7 @@ class ValidationLoss:
             raise DataError("the validation set holds no sample; leave --data.validation out")
         self._dataset, self._collate = dataset, collate
         self._micro_batch_size, self._inputs = micro_batch_size, dict(inputs or {})
+        self._told: set[str] = set()
         own = list(range(rank, len(dataset), world_size))
         longest = -(-len(dataset) // world_size)
         self._shares = [own[i : i + micro_batch_size] for i in range(0, longest, micro_batch_size)]
@@ -52,13 +54,18 @@ class ValidationLoss:
         """Run over all samples.
 
         Returns:
-            loss; labels, how many tokens it is the mean of; broken, how many were replaced.
+            loss; labels, how many tokens it is the mean of; broken, how many were replaced: each is
+            named once on stderr.
+
+        Raises:
+            DataError: many one after another cannot be read.
         """
         device = next(model.parameters()).device
         sums = torch.zeros(3, dtype=torch.float64, device=device)
         for share in self._shares:
-            batch = self._collate([self._dataset[number] for number in share or [0]])
+            batch = self._batch(share or [0])
             notes = {name: batch.pop(name, None) for name in NOT_FOR_THE_MODEL}
+            self._tell(notes["broken"] or ())
             num_labels = int((batch["labels"][:, 1:] != IGNORED).sum())
             loss = model(**_placed(batch, device), **self._inputs).loss
             if share and num_labels:
@@ -70,6 +77,21 @@ class ValidationLoss:
         total, num_labels, num_broken = sums.tolist()
         found = {"loss": total / max(1, num_labels), "labels": num_labels}
         return found | ({"broken": num_broken} if num_broken else {})
+
+    def _batch(self, share: Sequence[int]) -> dict[str, Any]:
+        try:
+            return self._collate([self._dataset[number] for number in share])
+        except DataError as error:
+            raise DataError(
+                f"--data.validation: {error}; what was trained is in the last checkpoint: go on "
+                "with --resume and a mended set, or without one"
+            ) from error
+
+    def _tell(self, broken: Sequence[str]) -> None:
+        for note in broken:
+            if note not in self._told:
+                self._told.add(note)
+                say(f"--data.validation: {note}; another stands in for it")
 
 
 def _placed(value: Any, device: torch.device) -> Any:

@@ -59,13 +59,25 @@ def test_ranks_share_the_samples_and_make_the_same_number_of_forward_passes() ->
     assert (total / labels, labels, calls) == (pytest.approx(5.5), 10, {2})
 
 
-def test_replaced_validation_samples_are_counted_and_an_empty_set_is_refused() -> None:
+def test_replaced_validation_samples_are_counted_and_named_once_and_an_empty_set_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def broken(samples: list[list[int]]) -> dict[str, Any]:
         return collate(samples) | {"broken": ["v, sample 1: no file"]}
 
-    assert ValidationLoss(SAMPLES, broken, micro_batch_size=5)(Counting())["broken"] == 1
+    loss = ValidationLoss(SAMPLES, broken, micro_batch_size=5)
+    assert [loss(Counting())["broken"] for _ in range(2)] == [1, 1]
+    assert capsys.readouterr().err.count("v, sample 1: no file") == 1
     with pytest.raises(DataError, match=r"--data\.validation"):
         ValidationLoss([], collate, micro_batch_size=1)
+
+
+def test_a_validation_set_that_cannot_be_read_says_how_to_go_on() -> None:
+    def unreadable(samples: list[list[int]]) -> dict[str, Any]:
+        raise DataError("8 neighbours cannot be read")
+
+    with pytest.raises(DataError, match=r"--data\.validation: 8 neighbours .* --resume and a "):
+        ValidationLoss(SAMPLES, unreadable, micro_batch_size=1)(Counting())
 
 
 def test_a_measurement_leaves_modes_and_random_numbers_as_they_were() -> None:

@@ -1,0 +1,43 @@
+"""Image files of samples: whatever is wrong with one is said with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+
+from hour_llava.data.manifest import shown
+from hour_llava.errors import DataError
+from hour_llava.model.processing_hour_llava import as_rgb
+
+
+@contextmanager
+def opened_image(path: str) -> Iterator[Image.Image]:
+    """Open an image; what goes wrong inside names it.
+
+    Raises:
+        DataError: names the file and the reason, whatever its decoder raised: Pillow's do not keep
+            to kinds of their own.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"image {shown(path)} cannot be read: {reason}") from error
+
+
+def read_image(path: str, sample_id: str) -> Image.Image:
+    """Read an image as RGB.
+
+    Raises:
+        DataError: names the sample, the file and the reason.
+    """
+    try:
+        with opened_image(path) as image:
+            return as_rgb(image)
+    except DataError as error:
+        raise DataError(f"{sample_id}: {error}") from error
