@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -20,7 +21,7 @@ from hour_llava.commands.lacks import naming_lacks
 from hour_llava.commands.terminal import say
 from hour_llava.data.grouping import MAX_QUESTIONS, GroupingCounts, group_samples
 from hour_llava.data.manifest import Sample, write_manifest
-from hour_llava.data.readers.layouts import Layout, base_folder, read_layout
+from hour_llava.data.readers.layouts import Layout, base_folder, detect_layout, read_layout
 from hour_llava.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -80,11 +81,12 @@ def group(
         samples = group_samples(
             count(placed()), max_questions=max_questions, seed=seed, counts=counts
         )
-        num_written = write_manifest(out, samples)
-    if not num_written:
-        out.unlink()
-        nothing = f"{', '.join(map(str, sources))}: no samples in there"
-        raise DataError(f"{nothing}: {bad.told()}" if bad.num else nothing)
+        first = next(samples, None)
+        if first is None:
+            taken = ", ".join(f"{one} (as {layout or detect_layout(one)})" for one in sources)
+            nothing = f"{taken}: no samples in there; --layout names another layout"
+            raise DataError(f"{nothing}: {bad.told()}" if bad.num else nothing)
+        num_written = write_manifest(out, chain([first], samples))
     print(out)
     say(
         f"{num_written:,} samples of {counts.num_read:,} read: {counts.num_questions:,} questions "
@@ -153,16 +155,20 @@ def check(
 
     _require_model(model, max_length, fps)
     opened = read_manifest(manifest, root=root, features=features)
-    collator = None if model is None else _collator(model, max_length=max_length, fps=fps or 1.0)
-    checker = ManifestCheck(opened, collator, open_media=not fast)
-    found, is_interrupted = checker.found, False
-    try:
-        with _listing(list_to) as listed, counting("checking", total=len(opened)) as count:
-            for index in count(range(len(opened))):
-                checker.check(index)
-                listed(found)
-    except KeyboardInterrupt:  # hours of looking are worth telling
-        is_interrupted = True
+    is_interrupted = False
+    with _listing(list_to, manifest) as listed:
+        collator = None
+        if model is not None:
+            collator = _collator(model, max_length=max_length, fps=fps or 1.0)
+        checker = ManifestCheck(opened, collator, open_media=not fast)
+        found = checker.found
+        try:
+            with counting("checking", total=len(opened)) as count:
+                for index in count(range(len(opened))):
+                    checker.check(index)
+                    listed(found)
+        except KeyboardInterrupt:  # hours of looking are worth telling
+            is_interrupted = True
     counts = Counter(fault.kind for fault in found.faults)
     if json:
         summary = {
@@ -196,13 +202,21 @@ def check(
 
 
 @contextmanager
-def _listing(path: Path | None) -> Iterator[Callable[[Checked], None]]:
+def _listing(path: Path | None, manifest: Path) -> Iterator[Callable[[Checked], None]]:
     """Write faults and notes to a file as they are found; where it cannot be, say so at once."""
     if path is None:
         yield lambda found: None
         return
+    if path.exists() and path.samefile(manifest):
+        raise ConfigError(f"--list-to {path}: that is the manifest; name another file")
+    try:
+        listed = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"--list-to {path}: {error.strerror}; name a file in a folder that is there"
+        ) from error
     num_faults = num_notes = 0
-    with path.open("w", encoding="utf-8") as file:
+    with listed as file:
 
         def write(found: Checked) -> None:
             nonlocal num_faults, num_notes

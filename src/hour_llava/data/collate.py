@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hour_llava.data.cache import NodeCache
 from hour_llava.data.conversation import IGNORED, encode_conversation, place_pictures_first
+from hour_llava.data.extraction import taken_fault
 from hour_llava.data.faults import (
     MAX_PIXEL_FRAMES,
     SPEAKERS,
@@ -269,18 +270,20 @@ class Collator:
             return None if sample.video is None else self._decode(sample, sample.video)
         copy = sample.features if self.cache is None else str(self.cache.local(sample.features))
         try:
-            return self._read_features(copy, sample.features)
+            return self._read_features(copy, sample)
         except DataError:
             if self.cache is None or copy == sample.features:
                 raise
         self.cache.forget(sample.features)  # damaged, or it just made room for another
-        return self._read_features(sample.features, sample.features)
+        return self._read_features(sample.features, sample)
 
-    def _read_features(self, path: str, name: str) -> Video:
+    def _read_features(self, path: str, sample: Sample) -> Video:
         file = open_features(path)
         self.require_own(file)
+        if fault := taken_fault(sample.video, file):
+            raise DataError(f"{sample.id}: {fault}")
         return Video(
-            name=name,
+            name=str(sample.features),
             is_features=True,
             frames=file.read(),
             seconds_F=file.times(),

@@ -24,7 +24,7 @@ from hour_llava.data.features import (
     open_features,
     write_features,
 )
-from hour_llava.data.manifest import Manifest, features_path
+from hour_llava.data.manifest import Manifest, features_path, is_file
 from hour_llava.errors import DataError, VideoError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
@@ -199,6 +199,25 @@ def other_content(video: Path, found: FeaturesFile) -> str:
         return ""
     content = probe(video).content_digest
     return "" if content == made_of else content
+
+
+def taken_fault(video: str | None, found: FeaturesFile) -> str:
+    """Say that features are of another video which is still at its own path; else nothing.
+
+    Two manifests may call two videos by one path. Where the video that the features name is gone,
+    it was moved, and nothing is read: this is asked of every sample that is trained on.
+    """
+    made_of = found.header.video
+    if video is None or not made_of or video == made_of:
+        return ""
+    own, other = Path(video), Path(made_of)
+    if not (is_file(own) and is_file(other)) or own.samefile(other):
+        return ""
+    try:
+        is_other = bool(other_content(own, found))
+    except (VideoError, ImportError):  # its features are there
+        return ""
+    return f"{found.path} is of {made_of}, not of {video}" if is_other else ""
 
 
 def _is_untouched(video: Path, found: FeaturesFile) -> bool:

@@ -63,7 +63,7 @@ def group_samples(
             continue
         own = held.setdefault((sample.video or "", sample.features or "", sample.source), {})
         for pair in pairs:
-            packed = json.dumps(pair, ensure_ascii=False).encode()
+            packed = json.dumps(pair, ensure_ascii=False).encode("utf-8", "surrogatepass")
             count.num_repeated += packed in own
             own[packed] = None
     for (video, features, source), own in held.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,8 +22,10 @@ def opened_image(path: str) -> Iterator[Image.Image]:
             to kinds of their own.
     """
     try:
-        with Image.open(path) as image:
-            yield image
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that is refused
+            with Image.open(path) as image:
+                yield image
     except MemoryError:
         raise
     except Exception as error:

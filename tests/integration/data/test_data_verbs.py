@@ -100,7 +100,32 @@ def test_rows_that_are_no_samples_are_left_out_listed_and_counted(
     (tmp_path / "rows.jsonl").write_text("\n".join(lines[2:]))
     arguments = [str(tmp_path / "rows.jsonl"), "--layout", "videomarathon", "--out", str(out)]
     assert main(["data", "group", *arguments]) == 1
-    assert "no samples in there: 1 row is no sample, listed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "rows.jsonl (as videomarathon): no samples in there; --layout names another" in said
+    assert "1 row is no sample, listed" in said
+    assert len(read_manifest(out)) == 1  # of the call before
+
+
+def test_odd_bytes_and_odd_options_cost_their_own_rows_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine = {"id": "0", "video": "v.mp4", "question": "q", "answer": "a", "data_source": "s"}
+    lettered = fine | {"options": ["red", "blue"], "answer_letter": "B"}
+    bad: list[Any] = [
+        lettered | {"options": [1, 2]},
+        lettered | {"options": "red blue"},
+        lettered | {"answer_letter": "Z"},
+    ]
+    half = fine | {"question": "half \ud83d"}  # `data check` names what is no Unicode
+    rows = [b'{"cut', *(json.dumps(row).encode() for row in [*bad, half, lettered])]
+    rows.append(json.dumps(fine | {"question": "é"}, ensure_ascii=False).encode("latin-1"))
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(rows))
+    out = tmp_path / "train.jsonl"
+    assert main(["data", "group", str(tmp_path / "rows.jsonl"), "--out", str(out)]) == 1
+    assert "error: 5 rows are no samples" in capsys.readouterr().err
+    (sample,) = read_manifest(out)
+    said = {turn["value"].removeprefix("<video>\n")[:6] for turn in sample.conversations}
+    assert said == {"half \ud83d", "a", "q\nA. r", "B"}
 
 
 @pytest.fixture
@@ -199,7 +224,11 @@ def test_a_check_that_is_interrupted_tells_what_it_found(
     assert len(faults.read_text().splitlines()) == 3
     nowhere = str(path.with_name("no folder") / "faults.jsonl")
     assert main(["data", "check", str(path), "--list-to", nowhere]) == 1
-    assert "no folder" in capsys.readouterr().err
+    assert "name a file in a folder that is there" in capsys.readouterr().err
+    before = path.read_bytes()
+    assert main(["data", "check", str(path), "--list-to", str(path)]) == 1
+    assert "that is the manifest" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_check_without_a_model_and_fast_opens_less(

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from hour_llava.data.check import ManifestCheck
-from hour_llava.data.features import FeaturesHeader, write_features
+from hour_llava.data.extraction import taken_fault
+from hour_llava.data.features import FeaturesHeader, open_features, write_features
 from hour_llava.data.manifest import Sample, read_manifest, write_manifest
 from hour_llava.video import probe
 
@@ -93,6 +94,11 @@ def test_damaged_videos_and_features_of_another_video_are_faults(tmp_path: Path)
         "cut": "video",
     }
     assert "a.mp4 with the content" in faults["other"].text
+    file, other = open_features(tmp_path / "f"), str(tmp_path / "b.mp4")
+    assert taken_fault(other, file) == f"{tmp_path}/f is of {tmp_path}/a.mp4, not of {other}"
+    assert taken_fault(str(tmp_path / "a.mp4"), file) == ""
+    (tmp_path / "a.mp4").rename(tmp_path / "moved.mp4")
+    assert taken_fault(other, file) == ""  # the start has looked at one of them
     assert "cut.mp4 is damaged for" in faults["cut"].text
 
 

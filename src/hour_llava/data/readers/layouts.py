@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,9 @@ from hour_llava.data.manifest import Sample, open_parquet, read_manifest
 from hour_llava.data.readers import llava_json, llava_onevision, llava_video_178k, videomarathon
 from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
+
+ROWS_LOOKED_AT = 20
+"""The first may be the bad one."""
 
 Layout = Literal["manifest", "llava", "videomarathon", "llava-video-178k", "llava-onevision"]
 
@@ -78,9 +82,9 @@ def detect_layout(path: Path) -> Layout:
     elif path.suffix == ".json":
         return "llava"
     elif path.suffix == ".jsonl":
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            line = next((line for line in lines if line.strip()), "{}")
-        return "videomarathon" if _has_question(line) else "manifest"
+        with path.open(encoding="utf-8-sig", errors="replace") as lines:
+            first = list(islice((line for line in lines if line.strip()), ROWS_LOOKED_AT))
+        return "videomarathon" if any(map(_has_question, first)) else "manifest"
     raise DataError(
         f"{path}: its layout is not known by its look; say which with --layout: manifest, llava, "
         "videomarathon, llava-video-178k or llava-onevision"

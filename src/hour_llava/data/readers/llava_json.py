@@ -35,7 +35,7 @@ def rows_of(file: Path, bad: Bad = refuse) -> Iterator[tuple[int, Any]]:
     if file.suffix != ".jsonl":
         yield from enumerate(read_json_list(file))
         return
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:  # a line that is no UTF-8 is one bad row
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:

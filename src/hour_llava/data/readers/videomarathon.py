@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from hour_llava.data.manifest import VIDEO, Sample, parquet_rows, sample_from_row
@@ -49,11 +50,8 @@ def _sample(row: Any, where: str) -> Sample:
             raise DataError(f"{where}: column `{name}` is {row.get(name)!r}, it must be text")
     question, answer = _plain(row["question"]), _plain(row["answer"])
     if row.get("options"):
-        if not row.get("answer_letter"):
-            raise DataError(f"{where}: column `options` without `answer_letter`")
-        lines = [f"{chr(ord('A') + n)}. {_plain(text)}" for n, text in enumerate(row["options"])]
-        question = "\n".join([question, *lines, LETTER_PROMPT])
-        answer = str(row["answer_letter"])
+        options, answer = _options(row, where)
+        question = "\n".join([question, *options, LETTER_PROMPT])
     fields = {
         "id": row.get("id"),
         "video": row["video"],
@@ -64,6 +62,19 @@ def _sample(row: Any, where: str) -> Sample:
         ],
     }
     return sample_from_row(fields, where=where)
+
+
+def _options(row: Mapping[str, Any], where: str) -> tuple[list[str], str]:
+    """Give lettered lines and the right letter."""
+    options, letter = row["options"], row.get("answer_letter")
+    if not isinstance(options, list) or not all(isinstance(text, str) for text in options):
+        raise DataError(f"{where}: column `options` is {options!r}, it must be a list of texts")
+    letters = ascii_uppercase[: len(options)]
+    if not isinstance(letter, str) or len(letter) != 1 or letter not in letters:
+        raise DataError(
+            f"{where}: column `answer_letter` is {letter!r}, it must be one of {letters}"
+        )
+    return [f"{a}. {_plain(text)}" for a, text in zip(letters, options, strict=True)], letter
 
 
 def _plain(text: str) -> str:

@@ -46,6 +46,7 @@ class ValidationLoss:
         self._dataset, self._collate = dataset, collate
         self._micro_batch_size, self._inputs = micro_batch_size, dict(inputs or {})
         self._told: set[str] = set()
+        self._batch([0])  # a set that cannot be read is met now, not behind the last step
         own = list(range(rank, len(dataset), world_size))
         longest = -(-len(dataset) // world_size)
         self._shares = [own[i : i + micro_batch_size] for i in range(0, longest, micro_batch_size)]

@@ -77,7 +77,7 @@ def test_a_validation_set_that_cannot_be_read_says_how_to_go_on() -> None:
         raise DataError("8 neighbours cannot be read")
 
     with pytest.raises(DataError, match=r"--data\.validation: 8 neighbours .* --resume and a "):
-        ValidationLoss(SAMPLES, unreadable, micro_batch_size=1)(Counting())
+        ValidationLoss(SAMPLES, unreadable, micro_batch_size=1)
 
 
 def test_a_measurement_leaves_modes_and_random_numbers_as_they_were() -> None:
