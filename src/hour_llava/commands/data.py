@@ -63,8 +63,10 @@ def group(
         raise DataError(f"--max-questions {max_questions}: a sample has at least 1 question")
     if not sources:
         raise DataError("no SOURCE: name a file or a folder")
-    media = out.parent / f"{out.stem}_images"
-    counts, bad = GroupingCounts(), _BadRows(out.with_name(f"{out.stem}.bad.jsonl"))
+    media, listed = out.parent / f"{out.stem}_images", out.with_name(f"{out.stem}.bad.jsonl")
+    if listed.absolute() in {source.absolute() for source in sources}:
+        raise DataError(f"{listed}: bad rows of {out} would be listed there; take another --out")
+    counts, bad = GroupingCounts(), _BadRows(listed)
 
     def placed() -> Iterator[Sample]:
         for source in sources:

@@ -104,6 +104,10 @@ def test_rows_that_are_no_samples_are_left_out_listed_and_counted(
     assert "rows.jsonl (as videomarathon): no samples in there; --layout names another" in said
     assert "1 row is no sample, listed" in said
     assert len(read_manifest(out)) == 1  # of the call before
+    mended = tmp_path / "train.bad.jsonl"
+    mended.write_text(lines[0])
+    assert main(["data", "group", str(mended), "--out", str(out)]) == 1
+    assert mended.read_text() == lines[0]
 
 
 def test_odd_bytes_and_odd_options_cost_their_own_rows_alone(
