@@ -102,7 +102,7 @@ def test_an_unknown_setting_is_named(change: dict[str, Any], words: str) -> None
         ({"model": ModelConfig(start="x", lora=LoraConfig(dropout=1.0))}, "lora.dropout 1.0"),
         ({"model": ModelConfig(start="x", lora=LoraConfig(rank=4))}, "nobody would train these"),
         ({"model": ModelConfig(start="x", lora=LoraConfig(alpha=64))}, "without --model.lora.rank"),
-        ({"data": DataConfig(cache_gigabytes=10)}, "--data.cache-gigabytes 10 without --data.cach"),
+        ({"data": DataConfig(cache_gigabytes=10)}, "--data.cache-gigabytes 10 without --data"),
         ({"model": ModelConfig(start="x", attention="fast")}, "--model.attention fast: known are"),
         ({"watch": WatchConfig(validate_every_steps=5)}, "steps 5 without --data.validation"),
         ({"watch": WatchConfig(exam_seconds=13)}, "--watch.exam-seconds 13: .* 14 to 86400"),
