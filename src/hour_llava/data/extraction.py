@@ -218,7 +218,7 @@ def taken_fault(video: str | None, found: FeaturesFile) -> str:
         return ""
     try:
         is_other = bool(other_content(own, found))
-    except (VideoError, ImportError):  # its features are there
+    except (VideoError, ImportError):  # broken, or no decoder here: its features are there
         return ""
     return f"{found.path} is of {made_of}, not of {video}" if is_other else ""
 

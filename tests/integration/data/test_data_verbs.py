@@ -118,6 +118,7 @@ def test_odd_bytes_and_odd_options_cost_their_own_rows_alone(
     bad: list[Any] = [
         lettered | {"options": [1, 2]},
         lettered | {"options": "red blue"},
+        lettered | {"options": ["x"] * 27},
         lettered | {"answer_letter": "Z"},
     ]
     half = fine | {"question": "half \ud83d"}  # `data check` names what is no Unicode
@@ -126,7 +127,7 @@ def test_odd_bytes_and_odd_options_cost_their_own_rows_alone(
     (tmp_path / "rows.jsonl").write_bytes(b"\n".join(rows))
     out = tmp_path / "train.jsonl"
     assert main(["data", "group", str(tmp_path / "rows.jsonl"), "--out", str(out)]) == 1
-    assert "error: 5 rows are no samples" in capsys.readouterr().err
+    assert "error: 6 rows are no samples" in capsys.readouterr().err
     (sample,) = read_manifest(out)
     said = {turn["value"].removeprefix("<video>\n")[:6] for turn in sample.conversations}
     assert said == {"half \ud83d", "a", "q\nA. r", "B"}

@@ -69,6 +69,8 @@ def _options(row: Mapping[str, Any], where: str) -> tuple[list[str], str]:
     options, letter = row["options"], row.get("answer_letter")
     if not isinstance(options, list) or not all(isinstance(text, str) for text in options):
         raise DataError(f"{where}: column `options` is {options!r}, it must be a list of texts")
+    if len(options) > len(ascii_uppercase):
+        raise DataError(f"{where}: column `options` has {len(options)} texts, there are 26 letters")
     letters = ascii_uppercase[: len(options)]
     if not isinstance(letter, str) or len(letter) != 1 or letter not in letters:
         raise DataError(
