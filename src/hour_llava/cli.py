@@ -7,7 +7,6 @@ Results go to stdout, progress and logs to stderr. Exit 0 done; 1 a clear error 
 from __future__ import annotations
 
 import difflib
-import errno
 import gc
 import importlib
 import os
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from types import MappingProxyType
 
+from hour_llava.commands.lacks import is_lack_of_disk, is_lack_of_memory
 from hour_llava.commands.ranks import LOST, is_lost, line_of_rank
 from hour_llava.commands.terminal import PROGRAM, say
 from hour_llava.commands.usage import UsageError, Verb, read_arguments
@@ -112,7 +112,6 @@ VERBS = MappingProxyType(
 
 _LONGEST_ERROR = 1000  # of an unexpected one: a compiler's would fill the screen a hundred times
 # What to do when the system, not the user, says no.
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,12 +161,12 @@ def describe_error(error: BaseException) -> str:
         return text
     if is_lost(error):
         return LOST
-    if _is_out_of_memory(error):
+    if is_lack_of_memory(error):
         return (
             f"out of memory ({text or 'the system gave no more'}); lower --max-memory, close other "
             "programs, or take a smaller --model, --dtype bfloat16 or another --device"
         )
-    if _is_full_disk(error):
+    if is_lack_of_disk(error):
         return (
             f"the disk is full ({text}); free some space, or set HOUR_LLAVA_CACHE to a folder on "
             "another disk; what was remembered so far is kept and resumed"
@@ -176,19 +175,6 @@ def describe_error(error: BaseException) -> str:
         return text or type(error).__name__
     told = text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]} .."
     return f"{type(error).__name__}: {told} (unexpected: please report it with --debug's output)"
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    names = {kind.__name__ for kind in type(error).__mro__}  # torch must not be imported to ask
-    return "OutOfMemoryError" in names or "can't allocate memory" in str(error)
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in _FULL_DISK:
-        return True
-    return "No space left on device" in str(error)  # safetensors raises its own type
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -171,20 +171,8 @@ def check(
                     listed(found)
         except KeyboardInterrupt:  # hours of looking are worth telling
             is_interrupted = True
-    counts = Counter(fault.kind for fault in found.faults)
     if json:
-        summary = {
-            "num_samples": found.num_samples,
-            "num_faulty": found.num_faulty,
-            "samples": dict(found.samples),
-            "faults": dict(counts),
-            "notices": {name: number for name, number in found.notices.items() if number},
-            "num_frames": found.num_frames,
-            "longest_tokens": found.longest[0] or None,
-            "num_learned_tokens": found.num_learned or None,
-            "first_faults": [asdict(fault) for fault in found.faults[:_NAMED]],
-        }
-        print(json_format.dumps(summary, indent=2, ensure_ascii=False))
+        print(json_format.dumps(_summary(found), indent=2, ensure_ascii=False))
     else:
         print("\n".join(_table(found, {**KINDS, **NOTICES})))
     for fault in found.faults[:_NAMED]:
@@ -227,6 +215,20 @@ def _listing(path: Path | None, manifest: Path) -> Iterator[Callable[[Checked], 
             num_faults, num_notes = len(found.faults), len(found.notes)
 
         yield write
+
+
+def _summary(found: Checked) -> dict[str, Any]:
+    return {
+        "num_samples": found.num_samples,
+        "num_faulty": found.num_faulty,
+        "samples": dict(found.samples),
+        "faults": dict(Counter(fault.kind for fault in found.faults)),
+        "notices": {name: number for name, number in found.notices.items() if number},
+        "num_frames": found.num_frames,
+        "longest_tokens": found.longest[0] or None,
+        "num_learned_tokens": found.num_learned or None,
+        "first_faults": [asdict(fault) for fault in found.faults[:_NAMED]],
+    }
 
 
 def _table(found: Checked, meanings: Mapping[str, str]) -> Iterator[str]:

@@ -59,20 +59,11 @@ def extract(
     """
     from hour_llava.commands.loading import load_quietly
     from hour_llava.data.extraction import extract as extract_all
-    from hour_llava.data.extraction import jobs_of_folder, jobs_of_manifest, share
+    from hour_llava.data.extraction import share
     from hour_llava.data.features import tower_digest
-    from hour_llava.data.manifest import read_manifest
 
     number, count = _parse_shard(shard)
-    if source.is_dir():
-        jobs, bad_rows = jobs_of_folder(source, out), []
-    else:
-        jobs, bad_rows = jobs_of_manifest(read_manifest(source, root=root), out)
-    if not jobs:
-        bad = f"; {len(bad_rows):,} rows are no samples, the first: " if bad_rows else ""
-        raise DataError(
-            f"{source}: it names no videos to extract features of{bad}{_first(bad_rows)}"
-        )
+    jobs, bad_rows = _jobs(source, root, out)
     own = list(share(jobs, number, count))
     out.mkdir(parents=True, exist_ok=True)
     assistant = load_quietly(model, device=device, dtype=dtype)
@@ -104,6 +95,25 @@ def extract(
         return 0
     _say_broken(done, len(own), out / f"broken-{number}-of-{count}.jsonl")
     return 1
+
+
+def _jobs(
+    source: Path, root: Path | None, out: Path
+) -> tuple[Sequence[Job], Sequence[tuple[str, str]]]:
+    """List what is to be extracted, and rows that are no samples."""
+    from hour_llava.data.extraction import jobs_of_folder, jobs_of_manifest
+    from hour_llava.data.manifest import read_manifest
+
+    if source.is_dir():
+        jobs, bad_rows = jobs_of_folder(source, out), []
+    else:
+        jobs, bad_rows = jobs_of_manifest(read_manifest(source, root=root), out)
+    if not jobs:
+        bad = f"; {len(bad_rows):,} rows are no samples, the first: " if bad_rows else ""
+        raise DataError(
+            f"{source}: it names no videos to extract features of{bad}{_first(bad_rows)}"
+        )
+    return jobs, bad_rows
 
 
 def _say_broken(done: Extracted, num_videos: int, listed: Path) -> None:

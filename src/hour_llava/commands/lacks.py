@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from hour_llava.errors import HourLlavaError, ResourceError
 
 _NO_MEMORY = "can't allocate memory"
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -24,25 +25,25 @@ def naming_lacks(*, memory: str, disk: str) -> Iterator[None]:
     """
     try:
         yield
+    except HourLlavaError:  # it has said what helps
+        raise
     except Exception as error:
-        if _is_lack_of_memory(error):
+        if is_lack_of_memory(error):
             text = " ".join(str(error).split())[:200]
             raise ResourceError(f"out of memory: {memory} ({text})") from error
-        if _is_lack_of_disk(error):
+        if is_lack_of_disk(error):
             raise ResourceError(disk) from error
         raise
 
 
-def _is_lack_of_disk(error: Exception) -> bool:
+def is_lack_of_disk(error: BaseException) -> bool:
     """Say whether the disk is full; safetensors' error is no OSError, and has but words."""
-    if isinstance(error, HourLlavaError):  # it has said what helps
-        return False
-    number = getattr(error, "errno", None)
-    return number == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"MemoryError", "OutOfMemoryError"}:
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
         return True
-    return isinstance(error, RuntimeError) and _NO_MEMORY in str(error)
+    return any(words in str(error) for words in ("No space left on device", "(os error 28)"))
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Say whether memory is short; torch must not be imported to ask."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or _NO_MEMORY in str(error)

@@ -355,7 +355,7 @@ def _faults(config: TrainConfig) -> Iterator[str]:
             f"{len(data.weights)} --data.weights for {len(data.manifest)} --data.manifest: give "
             "one a manifest, or none"
         )
-    for weight in data.weights or ():
+    for weight in data.weights:
         if not (math.isfinite(weight) and weight > 0):
             yield f"--data.weights {weight:g}: a weight is more than 0; leave the manifest out"
     if data.features is not None and optim.lr_vision > 0:
