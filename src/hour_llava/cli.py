@@ -275,6 +275,9 @@ def _unknown_verb(arguments: list[str]) -> str:
     groups = _groups()
     if arguments[0] in groups:
         choices = _verbs_of(arguments[0])
+        meant = difflib.get_close_matches(" ".join(arguments[:2]), choices, n=1, cutoff=0.7)
+        if len(arguments) > 1 and meant:
+            return f"`{' '.join(arguments[:2])}` is no verb; did you mean `{meant[0]}`?"
         return f"`{arguments[0]}` needs a second word: {', '.join(choices)}"
     close = difflib.get_close_matches(arguments[0], [*VERBS, *groups], n=1, cutoff=0.5)
     hint = f"did you mean `{close[0]}`?" if close else f"verbs are {', '.join(VERBS)}"

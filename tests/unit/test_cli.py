@@ -42,11 +42,19 @@ def test_version_names_the_program() -> None:
     assert done.stdout.startswith("hour-llava ")
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("aks", "ask"), ("remeber", "remember")])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("aks", "ask"),
+        ("remeber", "remember"),
+        ("data chek", "data check"),
+        ("synth rnu", "synth run"),
+    ],
+)
 def test_a_mistyped_verb_gets_a_suggestion(
     typed: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([typed]) == 2
+    assert cli.main(typed.split()) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert f"did you mean `{meant}`?" in captured.err

@@ -162,6 +162,8 @@ def _print_answer(answer: Answer, fps: float) -> None:
 
     digits = clock_digits(fps)
     print(answer.text)
+    if not answer.text.strip():
+        say("the model ended its turn without a word: ask in other words, or give --options")
     for span in answer.evidence:
         start, end = clock(span.start_seconds, digits), clock(span.end_seconds, digits)
         print(f"[{start}-{end}] {span.score:.0%}")
