@@ -108,10 +108,13 @@ LENGTH_FAMILIES = ("gap", "out_of_sight", "scene_duration")
 """Lengths of time: in words, the more of them the longer the video."""
 
 LAGGING_FAMILIES = (
-    *(*LENGTH_FAMILIES, "longer_scene", "act_sequence", "scene_sequence", "flash_sequence"),
-    *("summary", "effect", "effect", "scene", "side", "duration", "next_scene", "verb"),
+    *(*LENGTH_FAMILIES, "act_sequence", "scene_sequence", "flash_sequence", "summary", "summary"),
+    *("effect", "effect", "action", "same_action", "same_colour", "next_scene", "verb"),
 )
 """What is still being learned at the end of the second loop: the last one asks it most."""
+
+FORGOTTEN_FAMILIES = ("longer_scene", "scene", "side", "duration")
+"""What the last loop undoes when it asks it no more often than the rest."""
 
 
 def _default_loops() -> tuple[LoopSettings, ...]:
@@ -133,12 +136,15 @@ def _default_loops() -> tuple[LoopSettings, ...]:
     long = LoopSettings(
         stages=3
         * (
-            Stage(num_steps=1020, seconds=(40, 3600), most_frames=300),
+            Stage(num_steps=1200, seconds=(40, 6000), most_frames=300),
             Stage(num_steps=30, seconds=(600, 3600)),
         ),
         learning_rate=1.1e-3,
         warm_up_steps=40,
-        families=(*FAMILIES, *2 * LAGGING_FAMILIES, *2 * LENGTH_FAMILIES),
+        families=(
+            *(*FAMILIES, *FORGOTTEN_FAMILIES),
+            *(*2 * LAGGING_FAMILIES, *2 * LENGTH_FAMILIES),
+        ),
         weights=Weights(asked=0.5),
         save_every=100,
         seed=2,
