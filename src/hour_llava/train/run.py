@@ -225,8 +225,12 @@ def material_of(config: TrainConfig, collator: Collator) -> Material:
     Raises:
         DataError: A manifest cannot be read, or the batch cannot be dealt to the ranks.
     """
+    mixture, window = mixture_of(config.data), config.data.window
+    if window and rank() == 0:
+        num_rows = sum(len(stream.samples) for stream in mixture.streams)
+        say(f"--data.window {window}: reading {num_rows:,} rows for which of them share a video")
     return manifest_material(
-        mixture_of(config.data),
+        mixture,
         collator,
         global_batch_size=config.batch.global_batch_size,
         micro_batch_size=config.batch.micro_batch_size,
@@ -234,7 +238,7 @@ def material_of(config: TrainConfig, collator: Collator) -> Material:
         max_steps=config.batch.max_steps,
         seed=config.seed,
         mode=config.data.mode,
-        window=config.data.window,
+        window=window,
         rank=rank(),
         world_size=num_processes(),
     )

@@ -482,7 +482,7 @@ def training_arguments(
         "max_steps": num_steps,
         "gradient_accumulation_steps": accumulation_steps,
         "lr_scheduler_type": schedule if schedule != "constant" else "constant_with_warmup",
-        "warmup_steps": warm_up,
+        "warmup_steps": min(warm_up, num_steps - 1),  # never all: the first step's rate is 0
         "max_grad_norm": max_grad_norm or float("inf"),
         "bf16": autocast,
         "seed": seed,

@@ -75,6 +75,16 @@ def test_a_start_that_is_told_to_end_leaves_the_folder_as_it_was(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_window_says_that_it_reads_all_rows_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = prepared(tmp_path)
+    run.train(replace(config, data=replace(config.data, window=8)), tmp_path)
+    said = capsys.readouterr().err
+    assert "--data.window 8: reading" in said
+    assert said.index("reading") < said.index("begins")
+
+
 def test_a_run_goes_on_with_its_own_rows_alone(tmp_path: Path) -> None:
     config = prepared(tmp_path)
     run.train(config, tmp_path)
