@@ -130,6 +130,7 @@ def check(
     max_length: int | None = None,
     fps: OptionalRate = None,
     fast: bool = False,
+    workers: int = 4,
     list_to: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -149,25 +150,28 @@ def check(
             tokenizer's own limit where that is smaller
         fps: frames a second at which video files will be read, with --model; by default 1
         fast: open no image, video or features; only look that they are there
+        workers: threads that open files before their turn; 0: none
         list_to: also write every fault and note here (FILE.jsonl)
         json: print one JSON object
     """
     from hour_llava.data.check import KINDS, NOTICES, ManifestCheck
     from hour_llava.data.manifest import read_manifest
+    from hour_llava.train.config import MOST_WORKERS
 
     _require_model(model, max_length, fps)
+    if not 0 <= workers <= MOST_WORKERS:
+        raise ConfigError(f"--workers {workers}: 0 to {MOST_WORKERS}")
     opened = read_manifest(manifest, root=root, features=features)
     is_interrupted = False
     with _listing(list_to, manifest) as listed:
         collator = None
         if model is not None:
             collator = _collator(model, max_length=max_length, fps=fps or 1.0)
-        checker = ManifestCheck(opened, collator, open_media=not fast)
+        checker = ManifestCheck(opened, collator, open_media=not fast, workers=workers)
         found = checker.found
         try:
             with counting("checking", total=len(opened)) as count:
-                for index in count(range(len(opened))):
-                    checker.check(index)
+                for _ in count(checker.each()):
                     listed(found)
         except KeyboardInterrupt:  # hours of looking are worth telling
             is_interrupted = True

@@ -8,8 +8,9 @@ Letters: F frames.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -59,6 +60,11 @@ NOTICES = MappingProxyType(
 )
 """What is worth knowing and forbids nothing."""
 MAX_WORDS = 20_000
+AHEAD = 16
+"""Samples a worker whose files are looked at before their turn."""
+
+
+_Key = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,30 +108,66 @@ class Checked:
 
 
 class ManifestCheck:
-    """Checks samples one after the other.
+    """Checks samples in their order.
 
     Args:
         manifest: The samples.
         collator: A model's, to count tokens and to hold features to its tower; None without one.
         open_media: Decode images, read videos' packets and features; False: only look that they
             are there.
+        workers: Threads that look at the files of samples whose turn comes soon; what is found
+            does not depend on them.
     """
 
     def __init__(
-        self, manifest: Manifest, collator: Collator | None = None, *, open_media: bool = True
+        self,
+        manifest: Manifest,
+        collator: Collator | None = None,
+        *,
+        open_media: bool = True,
+        workers: int = 0,
     ) -> None:
         self.manifest, self.collator, self.open_media = manifest, collator, open_media
+        self.workers = workers
         self.found = Checked()
         self._ids: set[str] = set()
-        self._media: dict[tuple[str, str], _Medium] = {}
+        self._media: dict[_Key, _Medium] = {}
+        self._early: dict[_Key, Future[_Medium]] = {}
         self._pairs: dict[tuple[str, str], str] = {}
 
-    def run(self, on_sample: Callable[[int], None] = lambda done: None) -> Checked:
+    def run(self) -> Checked:
         """Check all samples."""
-        for index in range(len(self.manifest)):
-            self.check(index)
-            on_sample(index + 1)
+        for _ in self.each():
+            pass
         return self.found
+
+    def each(self) -> Iterator[int]:
+        """Check sample after sample; yields how many are done."""
+        soon: deque[int] = deque()
+        pool = ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="data-check")
+        try:
+            for index in range(len(self.manifest)):
+                if self.workers:
+                    self._look_early(index, pool)
+                soon.append(index)
+                if len(soon) > AHEAD * self.workers:
+                    self.check(soon.popleft())
+                    yield self.found.num_samples
+            while soon:
+                self.check(soon.popleft())
+                yield self.found.num_samples
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _look_early(self, index: int, pool: ThreadPoolExecutor) -> None:
+        """Let a thread look at a sample's files, unless that was done."""
+        try:
+            sample = self.manifest[index]
+        except DataError:
+            return  # it is named when its turn comes
+        for key in _files_of(sample):
+            if key not in self._media and key not in self._early:
+                self._early[key] = pool.submit(self._look, *key)
 
     def check(self, index: int) -> None:
         """Check one sample."""
@@ -158,16 +200,12 @@ class ManifestCheck:
 
     def _media_of(self, sample: Sample) -> Iterator[_Medium]:
         """Look at a sample's files; each file is opened once."""
-        wanted = [("image", path) for path in sample.images]
-        if sample.features is not None:
-            wanted.append(("features", sample.features))
-        elif sample.video is not None:
-            wanted.append(("video", sample.video))
-            self.found.notices["unprepared"] += 1
-        for key in wanted:
+        for key in _files_of(sample):
+            self.found.notices["unprepared"] += key[0] == "video"
             medium = self._media.get(key)
             if medium is None:
-                medium = self._media[key] = self._look(*key)
+                early = self._early.pop(key, None)
+                medium = self._media[key] = self._look(*key) if early is None else early.result()
                 self.found.num_frames += medium.num_frames
                 self.found.notices["alpha"] += medium.has_alpha
             yield medium
@@ -289,6 +327,15 @@ class _Medium:
             seconds_F=torch.empty(0),
             duration_seconds=self.duration_seconds,
         )
+
+
+def _files_of(sample: Sample) -> Iterator[_Key]:
+    """List what is opened of a sample: what it is, and its path."""
+    yield from (("image", path) for path in sample.images)
+    if sample.features is not None:
+        yield "features", sample.features
+    elif sample.video is not None:
+        yield "video", sample.video
 
 
 def _no_file(path: Path) -> str:

@@ -12,6 +12,9 @@ from hour_llava.data.manifest import shown
 from hour_llava.errors import DataError
 from hour_llava.model.processing_hour_llava import as_rgb
 
+# Twice that is refused. Not around each image: `data check` opens several at once.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 @contextmanager
 def opened_image(path: str) -> Iterator[Image.Image]:
@@ -22,10 +25,8 @@ def opened_image(path: str) -> Iterator[Image.Image]:
             to kinds of their own.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice that is refused
-            with Image.open(path) as image:
-                yield image
+        with Image.open(path) as image:
+            yield image
     except MemoryError:
         raise
     except Exception as error:

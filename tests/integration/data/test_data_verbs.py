@@ -207,6 +207,23 @@ def test_check_names_every_fault_once(
     assert len(said.err.splitlines()) == 12
 
 
+@pytest.mark.parametrize("model", [None, "nano"])
+def test_a_check_finds_the_same_with_and_without_workers(
+    bad_manifest: tuple[Path, dict[str, str]], model: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = bad_manifest
+    listed, said = [], []
+    for workers in ("0", "1", "7"):
+        faults = path.with_name(f"faults{workers}.jsonl")
+        typed = ["data", "check", str(path), "--workers", workers, "--list-to", str(faults)]
+        assert main([*typed, *(["--model", model] if model else [])]) == 1
+        listed.append(faults.read_text())
+        said.append(capsys.readouterr())
+    assert len(set(listed)) == len(set(said)) == 1
+    assert main(["data", "check", str(path), "--workers", "-1"]) == 1
+    assert "--workers -1: 0 to" in capsys.readouterr().err
+
+
 def test_a_check_that_is_interrupted_tells_what_it_found(
     bad_manifest: tuple[Path, dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
