@@ -8,6 +8,7 @@ Letters: F frames.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -54,6 +55,7 @@ NOTICES = MappingProxyType(
     {
         "leak": "an answer that stands in its own question (a choice, or a leak: look)",
         "alpha": "an image with transparency (it is laid on black)",
+        "huge": "an image of over 89 megapixels: read whole by every worker that meets it",
         "repeated": "an id that another sample has",
         "unprepared": "a video file without extracted features",
     }
@@ -208,6 +210,7 @@ class ManifestCheck:
                 medium = self._media[key] = self._look(*key) if early is None else early.result()
                 self.found.num_frames += medium.num_frames
                 self.found.notices["alpha"] += medium.has_alpha
+                self.found.notices["huge"] += medium.is_huge
             yield medium
 
     def _look(self, kind: str, path: str) -> _Medium:
@@ -317,6 +320,11 @@ class _Medium:
     duration_seconds: float = 0.0
     size_wh: tuple[int, int] = (0, 0)
     has_alpha: bool = False
+
+    @property
+    def is_huge(self) -> bool:
+        """Say whether Pillow would warn of it; twice that is refused."""
+        return math.prod(self.size_wh) > (Image.MAX_IMAGE_PIXELS or math.inf)
 
     def as_video(self) -> Video:
         """Stand in for the video: its length without its frames."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from hour_llava.data.check import ManifestCheck
 from hour_llava.data.extraction import taken_fault
@@ -27,6 +28,18 @@ def test_an_image_path_that_is_a_folder_is_called_one(tmp_path: Path) -> None:
         f"{tmp_path / 'none.png'} does not exist",
         f"{tmp_path / 'empty.png'} has 0 bytes",
     ]
+
+
+def test_an_image_of_which_pillow_would_warn_is_noted(tmp_path: Path) -> None:
+    turns = ({"from": "human", "value": "what"}, {"from": "gpt", "value": "a cat"})
+    for name, width in (("huge.png", 10_000), ("large.png", 9_000)):
+        Image.new("1", (width, 9_000)).save(tmp_path / name)
+    rows = [
+        Sample(id=name, conversations=turns, images=(name,)) for name in ("huge.png", "large.png")
+    ]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    found = ManifestCheck(read_manifest(tmp_path / "m.jsonl"), open_media=False).run()
+    assert (found.faults, found.notices["huge"]) == ([], 1)
 
 
 def test_a_row_that_is_no_sample_is_named_by_its_id_where_it_has_one(tmp_path: Path) -> None:
