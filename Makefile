@@ -53,7 +53,7 @@ bench: .venv/ready  ## Measure reader, attention, MemAug, cost against length, p
 	$(BIN)/python benchmarks/calls.py --record
 	$(BIN)/python benchmarks/synth_resume.py
 
-nano: .venv/ready  ## Train the built-in model from scratch (2 CPU cores, about 80 minutes) into runs/nano
+nano: .venv/ready  ## Train the built-in model from scratch (2 CPU cores, about 90 minutes) into runs/nano
 	$(BIN)/python -m hour_llava.recipes.nano --out runs/nano
 
 baselines: .venv/ready  ## Train what nano is compared with, on the clips and the tower of runs/nano

@@ -90,7 +90,8 @@ def run(out: Path, *, seed: int, seconds: int, model: str = "nano") -> list[Aske
     console.print(_answers_table(asked))
     console.print(_costs_table(costs, video, remembered))
     print(f"pictures of where each answer was read: {folder}/evidence-*.png")
-    print(f'ask your own: hour-llava ask {video} "Which digit was shown?" --evidence e.png')
+    own = "In which scene is something marked with a white ring?"
+    print(f'ask your own: hour-llava ask {video} "{own}" --evidence e.png')
     return asked
 
 
