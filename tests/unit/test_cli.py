@@ -47,7 +47,7 @@ def test_version_names_the_program() -> None:
     [
         ("aks", "ask"),
         ("remeber", "remember"),
-        ("data chek", "data check"),
+        ("data checks", "data check"),
         ("synth rnu", "synth run"),
     ],
 )
