@@ -136,6 +136,7 @@ def _default_loops() -> tuple[LoopSettings, ...]:
     long = LoopSettings(
         stages=3
         * (
+            # Beyond an hour: what lies at the edge of the lengths met is told too short.
             Stage(num_steps=1200, seconds=(40, 6000), most_frames=300),
             Stage(num_steps=30, seconds=(600, 3600)),
         ),
