@@ -12,8 +12,10 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 
 import torch
@@ -30,9 +32,10 @@ from hour_llava.data.faults import (
     pixel_fault,
 )
 from hour_llava.data.features import open_features
-from hour_llava.data.images import opened_image, read_image
-from hour_llava.data.manifest import Manifest, Sample, is_file, shown
+from hour_llava.data.images import opened_image
+from hour_llava.data.manifest import Manifest, Sample, is_file, shown, why_no_file
 from hour_llava.errors import DataError, VideoError
+from hour_llava.model.processing_hour_llava import as_rgb
 
 KINDS = MappingProxyType(
     {
@@ -62,11 +65,13 @@ NOTICES = MappingProxyType(
 )
 """What is worth knowing and forbids nothing."""
 MAX_WORDS = 20_000
-AHEAD = 16
+AHEAD = 4
 """Samples a worker whose files are looked at before their turn."""
 
 
 _Key = tuple[str, str]
+_ONE_HUGE = Lock()
+"""Huge images are opened one after the other, whatever the number of threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +195,7 @@ class ManifestCheck:
         for text in leaks(sample):
             found.notices["leak"] += 1
             found.notes.append(Fault(kind="leak", where=where, sample_id=sample.id, text=text))
-        media = list(self._media_of(sample))
+        media = list(self._media_of(sample, where))
         faults += [(medium.kind, medium.fault) for medium in media if medium.fault]
         if not faults and (text := self._pair_fault(sample)):
             faults.append(("features", text))
@@ -200,7 +205,7 @@ class ManifestCheck:
             Fault(kind=kind, where=where, sample_id=sample.id, text=text) for kind, text in faults
         ]
 
-    def _media_of(self, sample: Sample) -> Iterator[_Medium]:
+    def _media_of(self, sample: Sample, where: str) -> Iterator[_Medium]:
         """Look at a sample's files; each file is opened once."""
         for key in _files_of(sample):
             self.found.notices["unprepared"] += key[0] == "video"
@@ -209,13 +214,16 @@ class ManifestCheck:
                 early = self._early.pop(key, None)
                 medium = self._media[key] = self._look(*key) if early is None else early.result()
                 self.found.num_frames += medium.num_frames
-                self.found.notices["alpha"] += medium.has_alpha
-                self.found.notices["huge"] += medium.is_huge
+                for kind in medium.notes():
+                    self.found.notices[kind] += 1
+                    text = f"{shown(key[1])}, {medium.size_wh[0]} x {medium.size_wh[1]} pixels"
+                    note = Fault(kind=kind, where=where, sample_id=sample.id, text=text)
+                    self.found.notes.append(note)
             yield medium
 
     def _look(self, kind: str, path: str) -> _Medium:
         try:
-            state = _no_file(Path(path))
+            state = why_no_file(Path(path))
             if state:
                 raise DataError(f"{shown(path)} {state}")
             if kind == "image":
@@ -326,6 +334,13 @@ class _Medium:
         """Say whether Pillow would warn of it; twice that is refused."""
         return math.prod(self.size_wh) > (Image.MAX_IMAGE_PIXELS or math.inf)
 
+    def notes(self) -> Iterator[str]:
+        """List the kinds of notice that its looks deserve."""
+        if self.has_alpha:
+            yield "alpha"
+        if self.is_huge:
+            yield "huge"
+
     def as_video(self) -> Video:
         """Stand in for the video: its length without its frames."""
         return Video(
@@ -346,24 +361,17 @@ def _files_of(sample: Sample) -> Iterator[_Key]:
         yield "video", sample.video
 
 
-def _no_file(path: Path) -> str:
-    """Say why there is nothing to read at a path; nothing where there is."""
-    if path.is_dir():
-        return "is a folder, not a file"
-    if not path.is_file():
-        return "is no regular file" if path.exists() else "does not exist"
-    return "" if path.stat().st_size else "has 0 bytes"
-
-
 def _look_at_image(path: str, *, is_opened: bool) -> _Medium:
     with opened_image(path) as image:
         size = image.size
         has_alpha = "A" in image.getbands() or "transparency" in image.info
     if min(size) < 2:
         raise DataError(f"{path} has {size[0]} x {size[1]} pixels: it shows nothing")
+    found = _Medium(kind="image", size_wh=size, has_alpha=has_alpha)
     if is_opened:
-        read_image(path, path)
-    return _Medium(kind="image", size_wh=size, has_alpha=has_alpha)
+        with _ONE_HUGE if found.is_huge else nullcontext(), opened_image(path) as image:
+            as_rgb(image)
+    return found
 
 
 def _kind(sample: Sample) -> str:

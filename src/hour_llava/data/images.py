@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from PIL import Image
 
-from hour_llava.data.manifest import shown
+from hour_llava.data.manifest import shown, why_no_file
 from hour_llava.errors import DataError
 from hour_llava.model.processing_hour_llava import as_rgb
 
@@ -25,9 +26,11 @@ def opened_image(path: str) -> Iterator[Image.Image]:
             to kinds of their own.
     """
     try:
+        if state := why_no_file(Path(path)):
+            raise DataError(f"image {shown(path)} {state}")
         with Image.open(path) as image:
             yield image
-    except MemoryError:
+    except (MemoryError, DataError):
         raise
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

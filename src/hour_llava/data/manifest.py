@@ -229,6 +229,18 @@ class Manifest(Sequence[Sample]):
         return replace(sample, video=video, features=features, images=images)
 
 
+def why_no_file(path: Path) -> str:
+    """Say why there is nothing to read at a path; nothing where there is.
+
+    A pipe would be waited for, for ever.
+    """
+    if path.is_dir():
+        return "is a folder, not a file"
+    if not path.is_file():
+        return "is no regular file" if path.exists() else "does not exist"
+    return "" if path.stat().st_size else "has 0 bytes"
+
+
 def is_file(path: Path) -> bool:
     """Say whether there is a file; a path that no system takes, being too long, has none."""
     try:
@@ -345,7 +357,7 @@ class _JsonLines:
             def row(index: int) -> Any:
                 file.seek(int(self._starts[index]))
                 try:
-                    return json.loads(file.readline())
+                    return parse_json(file.readline())
                 except ValueError as error:
                     raise DataError(f"{self.where(index)}: no JSON: {error}") from error
 
@@ -395,6 +407,18 @@ class _JsonList(_Listed):
         super().__init__(read_json_list(path), str(path))
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse what somebody else wrote.
+
+    Raises:
+        ValueError: it is no JSON, or lists within lists beyond what Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def read_json_list(path: Path) -> list[Any]:
     """Read a JSON file that is one list.
 
@@ -402,7 +426,7 @@ def read_json_list(path: Path) -> list[Any]:
         DataError: it is not; names the file and the place.
     """
     try:
-        rows = json.loads(path.read_bytes())
+        rows = parse_json(path.read_bytes())
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: no JSON: {error}") from error
     if not isinstance(rows, list):

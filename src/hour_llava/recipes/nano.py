@@ -69,6 +69,8 @@ from hour_llava.train.nano.tower import (
     has_unusual_pose,
 )
 from hour_llava.train.provenance import keep_settings
+from hour_llava.train.signals import EXIT_CODES
+from hour_llava.train.watching.terminal import say
 from hour_llava.world.questions import ALL_FAMILIES, vocabulary
 
 Log = Callable[[str], None]
@@ -295,23 +297,36 @@ def train_nano(out: Path, settings: NanoSettings) -> None:
         ]
         for process in processes:
             process.start()
-        with _handing_on(signal.SIGTERM, processes):
+        say(f"into {out}: about 90 minutes on two cores; {out / 'training.log'} has more")
+        with _handing_on(processes):
             _wait_for(processes)
 
 
 @contextmanager
-def _handing_on(number: signal.Signals, processes: Sequence[BaseProcess]) -> Iterator[None]:
-    """Let those who train hear a signal that reaches this process alone: they save and end."""
+def _handing_on(processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """Let those who train hear a signal that reaches this process alone: they save and end.
 
-    def tell(*_: object) -> None:
+    Raises:
+        SystemExit: with 143, or 130 behind Ctrl-C, whatever part they were at.
+    """
+    told: list[int] = []
+
+    def tell(number: int, _: object) -> None:
+        told.append(number)
         for process in processes:
             process.terminate()
 
-    before = signal.signal(number, tell)
+    before = {one: signal.signal(one, tell) for one in EXIT_CODES}
     try:
         yield
+    except SystemExit as ended:
+        if not told:
+            raise
+        say("stopped; the same command goes on at what is done (clips half drawn begin anew)")
+        raise SystemExit(EXIT_CODES[told[0]]) from ended
     finally:
-        signal.signal(number, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _wait_for(processes: Sequence[BaseProcess]) -> None:
@@ -335,6 +350,7 @@ def _wait_for(processes: Sequence[BaseProcess]) -> None:
 def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, started: float) -> None:
     """Do one process's share of all parts; the first one writes the log."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hands Ctrl-C on
     log = partial(_log, out / "training.log", started) if rank == 0 else _say_nothing
     team = Team.join(rank, NUM_PROCESSES, meeting_point)
     tokenizer = make_tokenizer()
@@ -359,6 +375,8 @@ def _log(path: Path, started: float, line: str) -> None:
     minutes, cpu = (time.monotonic() - started) / 60, time.process_time() / 60
     with path.open("a") as file:
         file.write(f"{minutes:6.2f} min, {cpu:6.2f} CPU min: {line}\n")
+    if " step " not in line:  # a stage's steps have a progress line of their own
+        say(f"{minutes:.1f} min: {line.partition(' | ')[0]}")
 
 
 def _say_nothing(line: str) -> None:

@@ -302,7 +302,7 @@ def checkpoint_to_resume(config: TrainConfig, out: Path, *, resume: bool) -> Pat
         return None
     if not resume:
         raise ConfigError(
-            f"{out} has {len(list_checkpoints(root))} checkpoints of a run, the last is "
+            f"{out} has checkpoints of a run ({len(list_checkpoints(root))}), the last is "
             f"{last.name}: go on with --resume, or name another --out"
         )
     found: Mapping[str, Any] = read_facts(last).identity

@@ -198,13 +198,14 @@ def test_check_names_every_fault_once(
     found = [json.loads(line) for line in faults.read_text().splitlines()]
     named = {fault["where"]: fault["kind"] for fault in found}
     assert len(found) == len(named)
+    assert named.pop(f"{path}:2") == "alpha"
     assert named.pop(f"{path}:20") == "leak"
     assert list(named.items()) == list(wanted.items())
     said = capsys.readouterr()
     assert f"faulty     {len(wanted):>11,}  samples" in said.out
     assert "note: an image with transparency" in said.out
     assert f"error: {len(wanted)} of 21 samples cannot be trained on" in said.err
-    assert len(said.err.splitlines()) == 12
+    assert len(said.err.splitlines()) == 13
 
 
 @pytest.mark.parametrize("model", [None, "nano"])
@@ -243,7 +244,7 @@ def test_a_check_that_is_interrupted_tells_what_it_found(
     said = capsys.readouterr()
     assert "samples              5  " in said.out
     assert "5 of 21 samples were looked at" in said.err
-    assert len(faults.read_text().splitlines()) == 3
+    assert len(faults.read_text().splitlines()) == 4  # three faults, and transparency
     nowhere = str(path.with_name("no folder") / "faults.jsonl")
     assert main(["data", "check", str(path), "--list-to", nowhere]) == 1
     assert "name a file in a folder that is there" in capsys.readouterr().err

@@ -40,6 +40,15 @@ def test_an_image_of_which_pillow_would_warn_is_noted(tmp_path: Path) -> None:
     write_manifest(tmp_path / "m.jsonl", rows)
     found = ManifestCheck(read_manifest(tmp_path / "m.jsonl"), open_media=False).run()
     assert (found.faults, found.notices["huge"]) == ([], 1)
+    (note,) = found.notes
+    assert note.text == f"{tmp_path / 'huge.png'}, 10000 x 9000 pixels"
+
+
+def test_a_row_nested_too_deeply_is_one_fault_among_others(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text('{"id": "a"}\n' + "[" * 100_000 + '\n{"id": "c"}\n')
+    found = ManifestCheck(read_manifest(tmp_path / "m.jsonl")).run()
+    assert [fault.kind for fault in found.faults] == ["row", "row", "row"]
+    assert "m.jsonl:2: no JSON: nested too deeply" in found.faults[1].text
 
 
 def test_a_row_that_is_no_sample_is_named_by_its_id_where_it_has_one(tmp_path: Path) -> None:

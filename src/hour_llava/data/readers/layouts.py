@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from hour_llava.data.manifest import Sample, open_parquet, read_manifest
+from hour_llava.data.manifest import Sample, open_parquet, parse_json, read_manifest
 from hour_llava.data.readers import llava_json, llava_onevision, llava_video_178k, videomarathon
 from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
@@ -100,6 +99,6 @@ def _parquet_layout(path: Path) -> Layout:
 
 def _has_question(line: str) -> bool:
     try:
-        return {"question", "answer"} <= set(json.loads(line))
+        return {"question", "answer"} <= set(parse_json(line))
     except (ValueError, TypeError):
         return False

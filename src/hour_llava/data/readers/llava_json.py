@@ -6,12 +6,11 @@ is a path or a list of paths; `<image>` in a video's sample stands for the video
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hour_llava.data.manifest import Sample, read_json_list, sample_from_row
+from hour_llava.data.manifest import Sample, parse_json, read_json_list, sample_from_row
 from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
 
@@ -39,7 +38,7 @@ def rows_of(file: Path, bad: Bad = refuse) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    yield number, json.loads(line)
+                    yield number, parse_json(line)
                 except ValueError as error:
                     bad(DataError(f"{file}:{number}: no JSON: {error}"))
 

@@ -16,6 +16,7 @@ from hour_llava.recipes.nano import (
     FAMILIES,
     NanoSettings,
     _handing_on,
+    _wait_for,
     make_tokenizer,
     train_nano,
 )
@@ -111,10 +112,15 @@ def test_nano_knows_every_word_of_its_questions() -> None:
                 assert tokenizer.unk_token_id not in tokenizer(text).input_ids, text
 
 
-def test_a_signal_to_the_run_ends_its_processes() -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_run_ends_its_processes(
+    sent: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     process = get_context("spawn").Process(target=time.sleep, args=(60,))
     process.start()
-    with _handing_on(signal.SIGTERM, [process]):
-        os.kill(os.getpid(), signal.SIGTERM)
-        process.join(timeout=30)
+    with pytest.raises(SystemExit) as ended, _handing_on([process]):
+        os.kill(os.getpid(), sent)
+        _wait_for([process])
     assert process.exitcode == -signal.SIGTERM
+    assert ended.value.code == code
+    assert "the same command goes on at what is done" in capsys.readouterr().err
