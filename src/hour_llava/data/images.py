@@ -27,7 +27,7 @@ def opened_image(path: str) -> Iterator[Image.Image]:
     """
     try:
         if state := why_no_file(Path(path)):
-            raise DataError(f"image {shown(path)} {state}")
+            raise DataError(f"image {shown(path)} cannot be read: it {state}")
         with Image.open(path) as image:
             yield image
     except (MemoryError, DataError):

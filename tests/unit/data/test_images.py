@@ -43,6 +43,6 @@ def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
     for name in ("pipe.png", "link.png"):
-        said = f"image .*{name} is no regular file"
+        said = f"image .*{name} cannot be read: it is no regular file"
         with pytest.raises(DataError, match=said), opened_image(str(tmp_path / name)):
             pass
