@@ -111,7 +111,6 @@ VERBS = MappingProxyType(
 )
 
 _LONGEST_ERROR = 1000  # of an unexpected one: a compiler's would fill the screen a hundred times
-# What to do when the system, not the user, says no.
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ Letters: F frames.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -149,20 +149,16 @@ class ManifestCheck:
         return self.found
 
     def each(self) -> Iterator[int]:
-        """Check sample after sample; yields how many are done."""
-        soon: deque[int] = deque()
+        """Check sample after sample; yields the number of each."""
+        total, ahead = len(self.manifest), AHEAD * self.workers
         pool = ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="data-check")
         try:
-            for index in range(len(self.manifest)):
-                if self.workers:
-                    self._look_early(index, pool)
-                soon.append(index)
-                if len(soon) > AHEAD * self.workers:
-                    self.check(soon.popleft())
-                    yield self.found.num_samples
-            while soon:
-                self.check(soon.popleft())
-                yield self.found.num_samples
+            for soon in range(total + ahead):
+                if ahead and soon < total:
+                    self._look_early(soon, pool)
+                if (index := soon - ahead) >= 0:
+                    self.check(index)
+                    yield index
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -363,14 +359,14 @@ def _files_of(sample: Sample) -> Iterator[_Key]:
 
 def _look_at_image(path: str, *, is_opened: bool) -> _Medium:
     with opened_image(path) as image:
-        size = image.size
+        width, height = image.size
         has_alpha = "A" in image.getbands() or "transparency" in image.info
-    if min(size) < 2:
-        raise DataError(f"{path} has {size[0]} x {size[1]} pixels: it shows nothing")
-    found = _Medium(kind="image", size_wh=size, has_alpha=has_alpha)
-    if is_opened:
-        with _ONE_HUGE if found.is_huge else nullcontext(), opened_image(path) as image:
-            as_rgb(image)
+        if min(width, height) < 2:
+            raise DataError(f"{path} has {width} x {height} pixels: it shows nothing")
+        found = _Medium(kind="image", size_wh=(width, height), has_alpha=has_alpha)
+        if is_opened:
+            with _ONE_HUGE if found.is_huge else nullcontext():
+                as_rgb(image)
     return found
 
 

@@ -144,10 +144,7 @@ def _default_loops() -> tuple[LoopSettings, ...]:
         ),
         learning_rate=1.1e-3,
         warm_up_steps=40,
-        families=(
-            *(*FAMILIES, *FORGOTTEN_FAMILIES),
-            *(*2 * LAGGING_FAMILIES, *2 * LENGTH_FAMILIES),
-        ),
+        families=(*FAMILIES, *FORGOTTEN_FAMILIES, *2 * LAGGING_FAMILIES, *2 * LENGTH_FAMILIES),
         weights=Weights(asked=0.5),
         save_every=100,
         seed=2,
@@ -350,7 +347,7 @@ def _wait_for(processes: Sequence[BaseProcess]) -> None:
 def _run(rank: int, meeting_point: Path, out: Path, settings: NanoSettings, started: float) -> None:
     """Do one process's share of all parts; the first one writes the log."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hands Ctrl-C on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this hands Ctrl-C on
     log = partial(_log, out / "training.log", started) if rank == 0 else _say_nothing
     team = Team.join(rank, NUM_PROCESSES, meeting_point)
     tokenizer = make_tokenizer()
