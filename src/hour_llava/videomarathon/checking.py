@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -397,9 +398,12 @@ def _span(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stride_of(captions: Iterable[ClipCaption]) -> int:
-    """Return the time between the starts of the first two clips: how exact a model's times are."""
+    """Return the time between the starts of two clips: how exact a model's times are.
+
+    The least, for a clip between them may have no caption.
+    """
     by_video: dict[str, list[int]] = {}
     for caption in captions:
         by_video.setdefault(caption.video_id, []).append(caption.span.start_ms)
-    gaps = [sorted(s)[1] - sorted(s)[0] for s in by_video.values() if len(s) > 1]
-    return max(gaps, default=20_000)
+    gaps = [b - a for starts in by_video.values() for a, b in pairwise(sorted(set(starts)))]
+    return min(gaps, default=20_000)

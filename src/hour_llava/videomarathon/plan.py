@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,19 +44,41 @@ DECODE_SECONDS_AN_HOUR = 75.0
 
 
 @dataclass(kw_only=True)
+class RolePlan:
+    """What a stage asks of one role's endpoint."""
+
+    num_calls: float = 0
+    prompt_tokens: float = 0
+    completion_tokens: float = 0
+
+
+@dataclass(kw_only=True)
 class StagePlan:
     """A stage's share of what is to do."""
 
     name: str
     num_units: int = 0
-    num_calls: float = 0
-    prompt_tokens: float = 0
-    completion_tokens: float = 0
+    roles: dict[str, RolePlan] = field(default_factory=lambda: defaultdict(RolePlan))
     usd: float | None = 0.0
     seconds: float = 0.0
     is_exact: bool = True
     most_calls: float = 0
     """What the calls may come to where a stage stops asking as soon as an outcome is certain."""
+
+    @property
+    def num_calls(self) -> float:
+        """Return the calls of all roles."""
+        return sum(role.num_calls for role in self.roles.values())
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Return what all roles are sent."""
+        return sum(role.prompt_tokens for role in self.roles.values())
+
+    @property
+    def completion_tokens(self) -> float:
+        """Return what all roles answer."""
+        return sum(role.completion_tokens for role in self.roles.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,24 +191,25 @@ def _num_free_units(build: Build, state: State, name: str) -> int:
 
 def _scale(plan: StagePlan, factor: float) -> None:
     plan.num_units = round(plan.num_units * factor)
-    plan.num_calls *= factor
     plan.most_calls *= factor
-    plan.prompt_tokens *= factor
-    plan.completion_tokens *= factor
+    for role in plan.roles.values():
+        role.num_calls *= factor
+        role.prompt_tokens *= factor
+        role.completion_tokens *= factor
 
 
 def _price(build: Build, plan: StagePlan, spent: Spent) -> None:
-    stage = build.stage(plan.name)
-    endpoints = [build.settings.endpoints.of(role) for role in stage.roles]
-    served = [endpoint for endpoint in endpoints if endpoint is not None]
-    if not plan.num_calls or not served:
-        return
-    price = price_of(served[0])
-    plan.usd = price and price.usd(
-        prompt_tokens=round(plan.prompt_tokens), completion_tokens=round(plan.completion_tokens)
-    )
     each = spent.seconds / spent.calls if spent.calls else SECONDS_A_CALL
-    plan.seconds = plan.num_calls * each / served[0].max_concurrency
+    for name, role in plan.roles.items():
+        endpoint = build.settings.endpoints.of(name)
+        if endpoint is None:
+            continue
+        price = price_of(endpoint)
+        usd = price and price.usd(
+            prompt_tokens=round(role.prompt_tokens), completion_tokens=round(role.completion_tokens)
+        )
+        plan.usd = None if usd is None or plan.usd is None else plan.usd + usd
+        plan.seconds += role.num_calls * each / endpoint.max_concurrency
 
 
 class _Rehearsal:
@@ -257,9 +281,10 @@ def _rehearse(request: Request, plan: StagePlan) -> Reply:
     call = to_call(request)
     text = "\n".join(_texts(call.messages))
     said = answer(Asked(schema=json_schema(request.schema), text=text, unit=request.unit))
-    plan.num_calls += 1
-    plan.prompt_tokens += count_messages(call.messages, call.media)
-    plan.completion_tokens += count_text(said)
+    role = plan.roles[request.role]
+    role.num_calls += 1
+    role.prompt_tokens += count_messages(call.messages, call.media)
+    role.completion_tokens += count_text(said)
     payload = request.schema.model_validate_json(said)
     return Reply(payload=payload, backend="mock", model="rehearsal", call_key="0" * 16)
 

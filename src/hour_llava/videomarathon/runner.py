@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from hour_llava.errors import BuildError
+from hour_llava.errors import BudgetError, BuildError
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.calls.budget import BudgetCaps
 from hour_llava.videomarathon.calls.ledger import Spent, read_spent
@@ -102,6 +102,7 @@ def run_build(
 def _check_before(build: Build, caps: BudgetCaps | None) -> None:
     if caps is not None and caps.max_usd is not None:
         require_prices(build.settings.endpoints.by_role().values())
+        _require_known_spending(build)
     try:
         build.keep_prompts()
         (build.folder / "stages").mkdir(exist_ok=True)
@@ -110,6 +111,18 @@ def _check_before(build: Build, caps: BudgetCaps | None) -> None:
             f"{build.folder}: cannot be written ({error.strerror or error}); a run needs a folder "
             "that it may write and a disk with room"
         ) from error
+
+
+def _require_known_spending(build: Build) -> None:
+    """Refuse `--max-usd` where what was spent before is not known in dollars."""
+    folder = build.folder / CALLS
+    spent = sum(read_spent(folder).values(), Spent()) if folder.is_dir() else Spent()
+    if spent.num_unpriced:
+        raise BudgetError(
+            f"--max-usd cannot be kept: the price of {spent.num_unpriced:,} of the build's "
+            f"{spent.calls:,} calls was unknown when they were made; take --max-calls or "
+            "--max-tokens"
+        )
 
 
 class _Run:

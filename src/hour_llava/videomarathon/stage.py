@@ -88,6 +88,8 @@ class Tools:
 
     ask: Ask
     frames: ClipFrames
+    retries: int = 0
+    """How often `synth retry` was asked for: each time three more answers may be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

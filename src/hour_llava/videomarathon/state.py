@@ -209,9 +209,9 @@ class State:
         for file, path, truth in files:
             backend = _backend(settings.backend, truth, settings.has_endpoint)
             facts = {"path": path, "truth": truth and os.fspath(truth), "backend": backend}
-            inputs = digest(path, _stamp(file), _stamp(truth) if truth else "", backend)[:12]
-            unit = digest(os.fsencode(path))
-            work.append(Work(unit=unit, inputs=inputs, file=tuple(facts.items())))
+            name = os.fsencode(path)
+            inputs = digest(name, _stamp(file), _stamp(truth) if truth else "", backend)[:12]
+            work.append(Work(unit=digest(name), inputs=inputs, file=tuple(facts.items())))
         return work
 
     def _known_files(self) -> list[Work]:

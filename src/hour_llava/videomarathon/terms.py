@@ -139,4 +139,13 @@ def _distinct(labels: Iterable[str]) -> list[str]:
     by_stems: dict[tuple[str, ...], str] = {}
     for label in labels:
         by_stems.setdefault(tuple(content_words(label)), label)
-    return [label for stems, label in by_stems.items() if stems]
+    return [
+        label
+        for stems, label in by_stems.items()
+        if stems and not any(_contains(other, stems) for other in by_stems if other != stems)
+    ]
+
+
+def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
+    last = len(words) - len(part)
+    return any(words[at : at + len(part)] == part for at in range(last + 1))

@@ -42,7 +42,7 @@ class Toolbox:
         shared: Limits and budget; None where no call can come.
         writer: Names this process's ledger.
         num_decoders: Videos decoded at once.
-        retries: How often `synth retry` has been asked for: each time two more re-asks.
+        retries: How often `synth retry` has been asked for: each time as many answers more.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Toolbox:
             side=build.settings.frame_side,
             num_decoders=num_decoders or os.cpu_count() or 1,
         )
-        self.tools = Tools(ask=self._ask, frames=self.frames)
+        self.tools = Tools(ask=self._ask, frames=self.frames, retries=retries)
 
     def expect_clips(self, num_clips: Mapping[str, int]) -> None:
         """Say how many clips of each video will be captioned."""

@@ -113,6 +113,11 @@ def test_plan_foretells_the_calls_and_nearly_the_tokens(
         assert abs(foretold[name] / stage.tokens - 1) < 0.2, name
     usd = sum(s.usd for s in spent.values())
     assert abs(planned["usd"] / usd - 1) < 0.2
+    with (fresh / "build.toml").open("a") as settings:  # it would judge, and is not asked to
+        settings.write(f'[endpoints.judge]\nbase_url = "{mock_server.url}"\nmodel = "dear"\n')
+        settings.write("usd_per_million_input = 1e6\nusd_per_million_output = 1e6\n")
+    done = kit.run("plan", str(fresh), "--json")
+    assert json.loads(done.stdout)["usd"] == planned["usd"], done.stderr
 
 
 def test_a_plan_of_a_complete_build_has_nothing_to_do(kit: Any, build: Path) -> None:

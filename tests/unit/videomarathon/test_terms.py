@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hour_llava.videomarathon.terms import actions_in
+from hour_llava.videomarathon.terms import _distinct, actions_in
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,8 @@ def test_an_action_ends_with_its_thing_never_with_a_word_that_links_on(
     text: str, actions: list[str]
 ) -> None:
     assert actions_in(text) == actions
+
+
+def test_an_action_that_another_contains_is_not_asked_about_beside_it() -> None:
+    labels = ["slicing", "slicing an onion", "slicing an Onion", "washing", "an onion ring"]
+    assert _distinct(labels) == ["slicing an onion", "washing", "an onion ring"]

@@ -8,11 +8,17 @@ the budget. Under Ray one actor holds it; all arguments are plain.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from hour_llava.errors import BudgetError
 from hour_llava.videomarathon.calls.ledger import Spent
+
+TICKET_SECONDS = 1800.0
+"""A reservation this old still counts, and is no longer waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +46,21 @@ class Budget:
     Args:
         caps: The limits.
         spent: What earlier runs have spent (`Ledger.totals`).
+        clock: Seconds.
     """
 
-    def __init__(self, caps: BudgetCaps, spent: Spent | None = None) -> None:
+    def __init__(
+        self,
+        caps: BudgetCaps,
+        spent: Spent | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         spent = spent or Spent()
         self.caps = caps
         self.usd, self.calls, self.tokens = spent.usd, spent.calls, spent.tokens
-        self._reserved: dict[int, tuple[float, int]] = {}
+        self._reserved: dict[int, tuple[float, int, float]] = {}
+        self._clock = clock
         self._num_tickets = 0
         self._changed = asyncio.Condition()
 
@@ -60,12 +74,21 @@ class Budget:
         """
         async with self._changed:
             while (fault := self._fault(usd, tokens)) is not None:
-                if not self._reserved:
+                left = self._seconds_to_wait()
+                if left <= 0:
                     raise BudgetError(fault)
-                await self._changed.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._changed.wait()
             self._num_tickets += 1
-            self._reserved[self._num_tickets] = (usd or 0.0, tokens)
+            until = self._clock() + TICKET_SECONDS
+            self._reserved[self._num_tickets] = (usd or 0.0, tokens, until)
             return self._num_tickets
+
+    def _seconds_to_wait(self) -> float:
+        """Say how long a call under way may still come back; a killed worker's never does."""
+        latest = max((until for _, _, until in self._reserved.values()), default=0.0)
+        return latest - self._clock()
 
     async def settle(self, ticket: int, usd: float | None, tokens: int) -> None:
         """Count what a call did cost."""

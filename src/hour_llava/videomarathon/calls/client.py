@@ -33,6 +33,8 @@ _FORMAT_WORDS = ("response_format", "json_schema", "json_object", "guided", "gra
 _IMAGE_WORDS = ("image", "vision", "multimodal", "multi-modal")
 _LONG_WORDS = ("context length", "context_length", "maximum context", "too long", "too many tokens")
 _REFUSAL_WORDS = ("content_filter", "content policy", "content_policy", "content exists risk")
+SHORTEST_SECRET = 8
+"""Letters of a key that is looked for in answers too; shorter ones are words of them."""
 _FATAL_STATUS = {
     200: "this is no OpenAI-compatible endpoint",
     401: "the key is wrong or missing",
@@ -92,7 +94,8 @@ class Client:
             raise self._status_failure(error) from None
         except (openai.APIConnectionError, aiohttp.ClientError, TimeoutError) as error:
             raise TryError("failed", self._connection_words(error)) from None
-        text = self._redact(text)
+        if len(self._secret) >= SHORTEST_SECRET:
+            text = self._redact(text)
         if text.lstrip()[:1] == "<":
             raise TryError("fatal", "a web page came instead of an answer", status=200)
         if text.lstrip()[:9].startswith('{"error"'):  # some gateways say it with status 200

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hour_llava.errors import BuildError
+from hour_llava.errors import BuildError, EndpointError
 from hour_llava.videomarathon.build import Build
 from hour_llava.videomarathon.calls.budget import Budget, BudgetCaps
 from hour_llava.videomarathon.calls.ledger import Spent
@@ -85,9 +85,10 @@ class RayExecutor:
 
     async def close(self) -> None:
         """End the actors, and the cluster where it is ours."""
-        self._ray.kill(self._shared)
         if self._is_mine:
             await asyncio.to_thread(self._ray.shutdown)
+        else:
+            self._ray.kill(self._shared)
 
     def _rows(self, job: Job) -> Iterator[dict[str, Any]]:
         data = __import__("ray.data").data
@@ -187,12 +188,17 @@ class _Proxy:
 
     @staticmethod
     async def _call(method: Any, *arguments: Any) -> Any:
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayActorError, RayTaskError
 
         try:
             return await method.remote(*arguments)
         except RayTaskError as error:
             raise error.cause or error from None
+        except RayActorError as error:  # no fault of the unit: the run ends
+            raise EndpointError(
+                f"what shares limits and budget between the workers is gone ({error}); run again "
+                "to go on"
+            ) from error
 
 
 def _run_batch(

@@ -39,7 +39,8 @@ DEMONSTRATION_NOTE = (
 )
 """Stands in every file of such a release."""
 
-_ROW_STAGES = ("balance", "dedup", "verify", "qa")
+LAST_ROW_STAGE = "balance"
+_ROW_STAGES = (LAST_ROW_STAGE, "dedup", "verify", "qa")
 _TASK_ORDER = {task.slug: number for number, task in enumerate(TASKS)}
 
 

@@ -29,6 +29,7 @@ from hour_llava.videomarathon.release.chapters import make_chapters
 from hour_llava.videomarathon.release.content import (
     DEMONSTRATION_NOTE,
     KINDS,
+    LAST_ROW_STAGE,
     BuildRows,
     Content,
     Kind,
@@ -118,19 +119,31 @@ def seal(
         with_videos: Copy the videos whose licence allows it.
 
     Raises:
-        BuildError: the build is empty, the name is no folder's name, or the release cannot be
-            written; what stood there before still stands.
+        BuildError: the build is empty, the name is no folder's name, rows have not been through
+            all stages, a release of other videos has the name, or the release cannot be written;
+            what stood there before still stands.
     """
     from filelock import FileLock
 
     root = build.folder / "release" if out is None else out
-    drafts = make_drafts(build, name, with_videos=with_videos)
+    content = read_content(build)
+    drafts = _drafts(build, content, name, with_videos=with_videos)
+    is_finished = content.row_stage == LAST_ROW_STAGE
+    if not is_finished and any(draft.num_rows for draft in drafts.values()):
+        raise BuildError(
+            f"{build.folder}: its rows have come as far as {content.row_stage}, and a release has "
+            f"those that {LAST_ROW_STAGE} chose; `hour-llava synth run {build.folder}` goes on"
+        )
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".seal.lock"):
-            releases = [_place(draft, root) for draft in drafts.values() if draft.num_rows]
+            releases = [
+                _place(draft, root, is_shared=out is not None)
+                for draft in drafts.values()
+                if draft.num_rows
+            ]
             for draft in drafts.values():
-                if not draft.num_rows:
+                if not draft.num_rows and is_finished and out is None:
                     _remove_stale(root / draft.name)
     except OSError as error:
         remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
@@ -149,12 +162,17 @@ def make_drafts(
     Raises:
         BuildError: the build is empty, or the name is no folder's name.
     """
+    return _drafts(build, read_content(build), name, with_videos=with_videos)
+
+
+def _drafts(
+    build: BuildRows, content: Content, name: str | None, *, with_videos: bool
+) -> dict[Kind, Draft]:
     name = name or build.settings.name
     if not _NAME.fullmatch(name):
         raise BuildError(
             f"{name!r} cannot name a release; take letters, digits, dots, dashes and underscores"
         )
-    content = read_content(build)
     names: dict[Kind, str] = {"training": name, "demonstration": f"{name}-demonstration"}
     source = build.source if with_videos else None
     return {
@@ -210,7 +228,7 @@ def _hash_inputs(described: Sequence[object], records: Iterable[Record]) -> str:
     return sha.hexdigest()
 
 
-def _place(draft: Draft, root: Path) -> Sealed:
+def _place(draft: Draft, root: Path, *, is_shared: bool) -> Sealed:
     """Put one release in its place, unless it stands there already."""
     folder, partial = root / draft.name, root / f".{draft.name}.partial"
     left_out: tuple[LeftOut, ...] = ()
@@ -219,6 +237,10 @@ def _place(draft: Draft, root: Path) -> Sealed:
     if is_new:
         if folder.exists() and not (folder / _DESCRIPTION).is_file():
             raise BuildError(f"{folder} exists and is no release; move it, or choose another name")
+        if is_shared and not _shares_a_video(folder, draft):
+            raise BuildError(
+                f"{folder} is a release of other videos; name this one with --name, or remove it"
+            )
         try:
             left_out = write_release(draft, partial)
             _sync(partial)
@@ -340,6 +362,16 @@ def _stands(folder: Path, inputs: str) -> bool:
     names = [line.split("  ", 1)[1] for line in listed if line and line[0] not in "#\\"]
     is_whole = all((folder / name).is_file() for name in names)
     return is_whole and described.get("inputs") == inputs
+
+
+def _shares_a_video(folder: Path, draft: Draft) -> bool:
+    """Say whether a release that stands may be an earlier one of the same build."""
+    try:
+        described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return not folder.exists()
+    held = {one for split in described.get("videos", {}).values() for one in split}
+    return not held.isdisjoint(item.video.id for item in draft.videos)
 
 
 def _swap(partial: Path, folder: Path) -> None:

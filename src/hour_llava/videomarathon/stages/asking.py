@@ -11,6 +11,7 @@ from hour_llava.videomarathon.records import Provenance
 from hour_llava.videomarathon.stage import Reply, Request, Tools, UnitError
 
 MAX_ATTEMPTS = 3
+"""Answers asked for; as many more each time that `synth retry` was."""
 _T = TypeVar("_T")
 
 
@@ -21,7 +22,7 @@ class StructureError(Exception):
 async def ask_until(
     tools: Tools, request: Request, parse: Callable[[Any], _T], *, version: int
 ) -> tuple[_T, Provenance]:
-    """Ask, read the answer with `parse`, and ask anew (twice) while it raises StructureError.
+    """Ask, read the answer with `parse`, and ask anew while it raises StructureError.
 
     Answers that do not even fit the schema are the backend's to ask again.
 
@@ -33,11 +34,11 @@ async def ask_until(
 
     Returns: what `parse` gave, and where it came from, with the keys of all calls.
     Raises:
-        UnitError: three answers in a row could not be used.
+        UnitError: `MAX_ATTEMPTS` answers in a row could not be used.
     """
     keys: list[str] = []
     problem, num_answers = "", 0
-    for attempt in range(MAX_ATTEMPTS):
+    for attempt in range(MAX_ATTEMPTS * (1 + tools.retries)):
         reply = await tools.ask(replace(request, attempt=attempt))
         keys += [reply.call_key] if reply.call_key else []
         try:

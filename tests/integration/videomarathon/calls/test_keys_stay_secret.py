@@ -103,3 +103,13 @@ def test_doctor_tries_every_endpoint_and_says_no_key(
     out = capsys.readouterr().out
     assert "FAIL" in out and "the key is wrong or missing" in out
     assert WRONG not in out
+
+
+def test_a_key_of_one_letter_does_not_change_the_answers(
+    start_mock: Callable[..., Any], desk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mock = start_mock("--key-env", "SERVER_KEY", env={**os.environ, "SERVER_KEY": "a"})
+    monkeypatch.setenv("TEST_KEY", "a")
+    (result,) = desk(mock, api_key_env="TEST_KEY").ask(1)
+    assert isinstance(result, CallResult)
+    assert "[key]" not in repr(result)

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from hour_llava.errors import BudgetError
-from hour_llava.videomarathon.calls.budget import Budget, BudgetCaps
+from hour_llava.videomarathon.calls.budget import TICKET_SECONDS, Budget, BudgetCaps
 from hour_llava.videomarathon.calls.ledger import Spent
 
 
@@ -58,3 +58,22 @@ def test_without_caps_nothing_is_refused_and_prices_need_not_be_known() -> None:
 def test_caps_and_sums_travel_to_an_actor() -> None:
     parts = BudgetCaps(max_usd=2.0), Spent(calls=1, usd=0.5)
     assert pickle.loads(pickle.dumps(parts)) == parts
+
+
+def test_a_killed_workers_reservation_counts_and_is_not_waited_for_for_ever() -> None:
+    now = 0.0
+
+    async def work() -> None:
+        nonlocal now
+        budget = Budget(BudgetCaps(max_calls=2), clock=lambda: now)
+        await budget.reserve(None, 1)  # its worker is killed
+        now = TICKET_SECONDS + 1
+        alive = await budget.reserve(None, 1)
+        waiting = asyncio.create_task(budget.reserve(None, 1))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await budget.settle(alive, None, 1)
+        await waiting
+
+    with pytest.raises(BudgetError, match="1 of --max-calls 2"):
+        asyncio.run(asyncio.wait_for(work(), 10))

@@ -211,6 +211,40 @@ def test_a_build_without_accepted_rows_has_no_release(make_memory_build: Make) -
     assert seal(build).releases == ()
 
 
+def test_rows_that_have_not_been_through_all_stages_are_no_release(
+    make_memory_build: Make,
+) -> None:
+    build = make_memory_build("truth")
+    (release,) = seal(build).releases
+    before = _bytes(release.folder)
+    build.add("verify", *build.stages.pop("balance"))
+
+    with pytest.raises(BuildError, match=r"as far as verify.*hour-llava synth run"):
+        seal(build)
+    build.stages.pop("verify")  # as behind another captioner: nothing is built anew yet
+    assert seal(build).releases == ()
+
+    assert _bytes(release.folder) == before
+
+
+def test_builds_that_share_a_folder_leave_each_others_releases_alone(
+    make_memory_build: Make, add_memory_video: Make, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    seal(make_memory_build("truth", "mock", folder="one"), out=shared)
+    same = make_memory_build("truth", folder="two")
+    other = make_memory_build(folder="three")
+    add_memory_video(other, 99, "truth")
+
+    assert [release.name for release in seal(same, out=shared).releases] == ["kites"]
+    before = _bytes(shared)
+    with pytest.raises(BuildError, match="release of other videos; name this one with --name"):
+        seal(other, out=shared)
+
+    assert _names(shared) == [".seal.lock", "kites", "kites-demonstration"]
+    assert _bytes(shared) == before
+
+
 def test_a_video_that_was_set_aside_later_is_in_no_release(make_memory_build: Make) -> None:
     build = make_memory_build("truth", "truth")
     aside = SetAside(

@@ -23,13 +23,14 @@ from hour_llava.videomarathon.records import (
 )
 from hour_llava.videomarathon.runner import RunReport, run_build
 from hour_llava.videomarathon.stage import Stage, Tools, Unit
+from hour_llava.videomarathon.stages.ingest import printable
 
 NUM_CLIPS = 10
 
 
 async def ingest(unit: Unit, parameters: Any, tools: Tools) -> list[Record]:
     content = Path(parameters["file"]).read_text()
-    path = parameters["path"]
+    path = printable(parameters["path"])
     if not content:
         return [SetAside(stage="ingest", path=path, reason="empty", detail="0 bytes")]
     return [

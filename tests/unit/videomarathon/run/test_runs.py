@@ -13,6 +13,8 @@ import pytest
 
 from hour_llava.commands.synth.run import run
 from hour_llava.errors import BudgetError, BuildError, EndpointError, HourLlavaError
+from hour_llava.videomarathon.calls.budget import BudgetCaps
+from hour_llava.videomarathon.calls.ledger import Spent
 from hour_llava.videomarathon.records import SetAside, Video, digest
 from hour_llava.videomarathon.retry import clear_failures
 from hour_llava.videomarathon.stage import UnitError
@@ -255,3 +257,21 @@ def test_odd_names_are_no_obstacle(bench: Any) -> None:
 def test_a_limit_that_allows_nothing_is_refused(tmp_path: Path, limit: dict[str, Any]) -> None:
     with pytest.raises(HourLlavaError, match="a limit is above 0"):
         run(tmp_path, **limit)
+
+
+def test_a_name_that_is_not_utf8_stops_nothing(bench: Any) -> None:
+    bench.videos("a")
+    (bench.source / os.fsdecode(b"na\xefve.mp4")).write_text("")
+    assert bench.run().exit_code == 0
+
+
+def test_dollars_cannot_be_capped_where_earlier_ones_are_unknown(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.videos("a")
+    bench.run()
+    (bench.open().folder / "calls").mkdir()
+    unpriced = {"captions": Spent(calls=7, num_unpriced=3)}
+    monkeypatch.setattr("hour_llava.videomarathon.runner.read_spent", lambda folder: unpriced)
+    with pytest.raises(BudgetError, match="price of 3 of the build's 7 calls was unknown"):
+        bench.run(caps=BudgetCaps(max_usd=60.0))

@@ -46,6 +46,7 @@ class Bench:
     settings: BuildSettings = field(default_factory=lambda: BuildSettings(source="."))
     requests: list[Request] = field(default_factory=list)
     num_pictures: int = 3
+    retries: int = 0
 
     def run(
         self,
@@ -71,7 +72,7 @@ class Bench:
         async def frames(video: Video, start_ms: int, end_ms: int) -> Sequence[tuple[int, bytes]]:
             return [(start_ms + i * 1000, b"jpeg %d" % i) for i in range(self.num_pictures)]
 
-        tools = Tools(ask=ask, frames=frames)
+        tools = Tools(ask=ask, frames=frames, retries=self.retries)
         unit = Unit(id=unit_id, inputs=inputs)
         values = {**stage.parameters(self.settings), **parameters}
         return asyncio.run(stage.run(unit, values, tools))

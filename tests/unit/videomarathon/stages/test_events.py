@@ -80,6 +80,18 @@ def test_three_unusable_answers_fail_the_unit(bench: Any, small: Any) -> None:
     assert len(bench.requests) == 3
 
 
+def test_a_retry_asks_beyond_the_answers_that_are_known(bench: Any, small: Any) -> None:
+    bench.retries = 1
+    found = bench.run(
+        events.STAGE,
+        small.video.id,
+        small.inputs,
+        lambda request: SPLIT if request.attempt == 4 else {"first": "A"},
+    )
+    assert len(found) == 3
+    assert [request.attempt for request in bench.requests] == [0, 1, 2, 3, 4]
+
+
 def test_neighbours_are_context_and_only_own_clips_are_told(bench: Any, small: Any) -> None:
     answer = {"Event-Level Description": "It happens."}
     found = bench.run(event_captions.STAGE, small.video.id, small.inputs, lambda request: answer)
