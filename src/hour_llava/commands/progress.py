@@ -90,7 +90,8 @@ class _Watcher:
             self._has_said_cost = True
             if left > _LONG_SECONDS:
                 frames = report.num_frames - report.num_done
+                resuming = "; interrupt at will, it resumes where it stopped"
                 say(
                     f"remembering {self._name}: {frames:,} frames to go, about "
-                    f"{readable_seconds(left)}; interrupt at will, it resumes where it stopped"
+                    f"{readable_seconds(left)}{resuming if report.is_kept else ''}"
                 )

@@ -50,10 +50,7 @@ def count_kept_tokens(
     max_frames: int = 512,
     spatial: SpatialForgetting = "random",
 ) -> int:
-    """Count the visual tokens of a video that reach the language model, newlines included.
-
-    The processor's placeholders and the model's tokens are both counted here and nowhere else.
-    """
+    """Count the visual tokens of a video that reach the language model, newlines included."""
     memory_frames = count_memory_frames(num_frames, min_frames=min_frames)
     kept_frames = count_kept_frames(memory_frames, keep_ratio=keep_ratio, max_frames=max_frames)
     return kept_frames * (count_kept_cells(grid_side, grid_side, spatial=spatial) + 1)

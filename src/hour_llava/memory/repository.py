@@ -180,8 +180,10 @@ class MemoryRepository:
     ) -> MemoryRepository:
         """Give the memory of the frames in [start, end) seconds; their times stay as they are.
 
+        Where none comes on screen there, it is what stands still: the last that came before.
+
         Raises:
-            ValueError: no frame lies there; the memory's own times are named.
+            ValueError: nothing is seen there; the memory's own times are named.
         """
         times = self.times_F
         start = float(times[0]) if start_seconds is None else start_seconds
@@ -189,6 +191,8 @@ class MemoryRepository:
         first, last = torch.searchsorted(times, torch.tensor([start, end]).double()).tolist()
         if end_seconds is None:
             last = self.num_frames
+        if first >= last > 0 and start < self._end_of(self.num_frames):
+            first = int(torch.searchsorted(times, times[last - 1]))
         if first >= last:
             raise ValueError(
                 f"no frame between {start:.3f} s and {end:.3f} s: this memory has frames "

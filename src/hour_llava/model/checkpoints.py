@@ -98,10 +98,10 @@ def find_folder(name: str | Path) -> Path:
     path = Path(name)
     if not str(name):
         raise ModelNotFoundError("the model's name is empty; name one, or leave --model out")
-    if path.is_dir():
-        return path
     if (BUILTIN / path).is_dir() and path.name == str(name):
         return BUILTIN / path
+    if path.is_dir():
+        return path
     if path.exists():
         raise ModelNotFoundError(f"{name} is a file; a model is a folder with config.json")
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
@@ -347,6 +347,12 @@ def convert(source: str | Path, destination: Path, *, to: Layout = "hour-llava")
             f"{destination} lies in {source}, the checkpoint that is read; name a folder elsewhere"
         )
     partial = destination.absolute().with_name(destination.absolute().name + ".partial")
+    if found.folder.resolve().is_relative_to(partial.resolve()):
+        raise CheckpointError(
+            f"{partial} is where {destination} would be written, and holds what is read; name "
+            "another folder"
+        )
+    is_ours = False
     try:
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
             raise CheckpointError(
@@ -356,6 +362,7 @@ def convert(source: str | Path, destination: Path, *, to: Layout = "hour-llava")
         _require_disk(partial.parent, found.num_bytes)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
+        is_ours = True
         _write(partial, found, config)
         if destination.exists():
             destination.rmdir()
@@ -366,7 +373,8 @@ def convert(source: str | Path, destination: Path, *, to: Layout = "hour-llava")
             f"{destination} cannot be written: {error.strerror}{where}; name a folder elsewhere"
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if is_ours:
+            shutil.rmtree(partial, ignore_errors=True)
     return found
 
 

@@ -105,6 +105,7 @@ class HourLlavaConfig(PreTrainedConfig):
         self._require("spatial_forgetting", SpatialForgetting)
         self._require("temporal_forgetting", TemporalForgetting)
         self._require("option_scoring", OptionScoring)
+        self._require("image_aspect_ratio", ImageAspectRatio)
         super().__post_init__(**kwargs)
 
     def _require(self, name: str, allowed: Any) -> None:

@@ -14,12 +14,17 @@ UNSURE = "I don't know"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far `remember` is; `seconds_left` is None until a first batch has been timed."""
+    """How far `remember` is.
+
+    `seconds_left` is None until a batch behind the first has been timed; `is_kept` says whether an
+    interruption costs nothing.
+    """
 
     num_done: int
     num_frames: int
     seconds_left: float | None = None
     note: str | None = None
+    is_kept: bool = True
 
 
 ProgressCallback = Callable[[Progress], None]

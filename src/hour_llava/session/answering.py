@@ -20,6 +20,7 @@ from hour_llava.memory.repository import MemoryRepository
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.outputs import Augmented
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
+from hour_llava.model.prompts import IMAGE, VIDEO
 from hour_llava.model.scoring import option_log_likelihoods
 from hour_llava.session.answer import UNSURE, Answer
 from hour_llava.session.budget import memory_bytes_within
@@ -140,7 +141,8 @@ def prepare_question(
         ResourceError: `max_memory` is too small.
     """
     check_question(question, options)
-    refuse_control_words(" ".join([question, *options]), processor.tokenizer.all_special_tokens)
+    control = [*processor.tokenizer.all_special_tokens, IMAGE, VIDEO]
+    refuse_control_words(" ".join([question, *options]), control)
     by_letter = bool(options) and model.config.option_scoring == "letter"
     asked = with_letters(question, options) if by_letter else question
     inputs = processor(text=_prompt(processor, asked), video_features=[memory], seed=seed)
@@ -221,6 +223,8 @@ def _prompt(processor: HourLlavaProcessor, text: str) -> str:
 
 
 def _spans(mass_F: np.ndarray, times_F: np.ndarray, memory: MemoryRepository) -> list[Any]:
+    # What stands still where the memory begins came on screen before.
+    times_F = np.maximum(times_F, memory.sampling.start_seconds or 0.0)
     end = max(float(times_F[0]) + memory.duration_seconds, float(times_F[-1]))
     return find_spans(mass_F, times_F, frame_seconds=1 / memory.sampling.fps, end_seconds=end)
 

@@ -53,13 +53,19 @@ def find_spans(
     spans = [
         Evidence(
             start_seconds=round(float(times_F[first]), 3),
-            end_seconds=round(min(float(times_F[last]) + frame_seconds, end_seconds), 3),
+            end_seconds=round(min(_stands_until(times_F, last, frame_seconds), end_seconds), 3),
             score=round(float(mass_F[first : last + 1].sum()), 4),
         )
         for first, last in _runs(np.flatnonzero(mass_F >= floor))
     ]
     spans = [span for span in spans if span.score >= _MIN_SCORE]
     return sorted(spans, key=lambda span: (-span.score, span.start_seconds))[:max_spans]
+
+
+def _stands_until(times_F: np.ndarray, frame: int, frame_seconds: float) -> float:
+    """Say when a frame leaves the screen: a still one is read again and again at its own time."""
+    time = float(times_F[frame])
+    return time + frame_seconds * int(np.count_nonzero(times_F == time))
 
 
 def top_frames(mass_F: np.ndarray, count: int, *, min_gap: int = 2) -> list[int]:

@@ -42,4 +42,4 @@ class RememberOptions:
     def sampling(self) -> Sampling:
         """Name the frames of a video that are watched."""
         fps = 1.0 if self.fps is None else self.fps
-        return Sampling(fps=fps, start_seconds=self.start, end_seconds=self.end)
+        return Sampling(fps=fps, start_seconds=self.start or None, end_seconds=self.end)

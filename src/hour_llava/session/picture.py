@@ -205,7 +205,7 @@ def _bin_by_maximum(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keep the maximum of each bin: one second of an hour must stay visible."""
     num_bins = min(_MAX_BINS, len(mass_F))
-    width = (end - begin) / num_bins
+    width = (end - begin) / num_bins or 1.0  # a picture that stands still has no length
     bin_of_F = np.minimum(((times_F - begin) / width + 1e-9).astype(int), num_bins - 1)
     heights = np.zeros(num_bins)
     np.maximum.at(heights, bin_of_F, mass_F)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hour_llava.errors import MemoryFileError
+from hour_llava.errors import MemoryFileError, ResourceError
 from hour_llava.memory.file import REMAKE
 from hour_llava.memory.header import MemoryHeader
 from hour_llava.memory.repository import MemoryRepository
@@ -72,7 +72,9 @@ class _Run:
     num_encoded: int = 0
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
-    _timed: list[tuple[float, int]] = field(default_factory=list)
+    is_kept: bool = True
+    _num_reports: int = 0
+    _begun: tuple[float, int] = (0.0, 0)
     _committed_at: float = field(default_factory=time.monotonic)
 
     def say(self, note: str) -> None:
@@ -86,11 +88,21 @@ class _Run:
 
     def report(self, num_done: int) -> None:
         """Tell how far it is; the first batch warms up, the estimate begins with the second."""
-        self._timed.append((time.monotonic(), num_done))
-        (begin, first), (now, _) = self._timed[0], self._timed[-1]
+        now = time.monotonic()
+        self._num_reports += 1
+        if self._num_reports <= 2:  # before the first batch, and behind it
+            self._begun = now, num_done
+        begin, first = self._begun
         pace = (now - begin) / (num_done - first) if num_done > first else None
         left = None if pace is None else pace * (self.num_frames - num_done)
-        self.progress(Progress(num_done=num_done, num_frames=self.num_frames, seconds_left=left))
+        self.progress(
+            Progress(
+                num_done=num_done,
+                num_frames=self.num_frames,
+                seconds_left=left,
+                is_kept=self.is_kept,
+            )
+        )
 
 
 def remember_video(
@@ -216,9 +228,14 @@ def _write_aside(
 ) -> MemoryRepository:
     """Make a memory that nobody finds again; on POSIX an open file outlives its name."""
     folder = Path(tempfile.mkdtemp(prefix="hour-llava-"))
+    run.is_kept = False
     try:
         _write(folder / "memory.hlm", reader, path, header, run)
         return MemoryRepository.open(folder / "memory.hlm")
+    except ResourceError as error:
+        raise ResourceError(
+            f"{error}; what is not kept is written to {folder.parent}: TMPDIR names another folder"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -236,6 +253,7 @@ def _write(file: Path, reader: FrameReader, path: Path, header: MemoryHeader, ru
         num_frames_expected=run.num_frames,
         thumbnails_expected=thumbnails_expected(run.num_frames),
         commit_every=_COMMIT_FRAMES,
+        resume=run.is_kept,
     ) as writer:
         first = writer.num_frames
         if first == 0:
@@ -253,7 +271,7 @@ def _write(file: Path, reader: FrameReader, path: Path, header: MemoryHeader, ru
                 damage = rest.damage
         else:
             damage = header.info.damage if header.info else ()
-        writer.finish(damage=_merge(tuple(damage), damage_log.spans(1 / header.sampling.fps)))
+        writer.finish(damage=damage_log.added_to(tuple(damage), 1 / header.sampling.fps))
     damage_log.forget()
 
 
@@ -333,36 +351,27 @@ class _DamageLog:
             with self._path.open("a", encoding="ascii") as file:
                 file.writelines(f"{second}\n" for second in seconds)
 
-    def spans(self, frame_seconds: float) -> list[DamagedSpan]:
-        """Return what was logged, neighbouring seconds joined."""
+    def added_to(
+        self, named: tuple[DamagedSpan, ...], frame_seconds: float
+    ) -> tuple[DamagedSpan, ...]:
+        """Add the logged seconds that the reader does not name: they are from before a restart."""
         lines = self._path.read_text("ascii").splitlines() if self._path.exists() else []
         spans: list[DamagedSpan] = []
         for second in sorted(float(line) for line in lines):
+            end = second + frame_seconds
+            if any(one.start_seconds < end and second < one.end_seconds for one in named):
+                continue
             if spans and second <= spans[-1].end_seconds:
-                spans[-1] = replace(spans[-1], end_seconds=second + frame_seconds)
+                spans[-1] = replace(spans[-1], end_seconds=end)
             else:
                 spans.append(
                     DamagedSpan(
                         start_seconds=second,
-                        end_seconds=second + frame_seconds,
+                        end_seconds=end,
                         reason="the decoder flagged these frames",
                     )
                 )
-        return spans
+        return tuple(sorted([*named, *spans], key=lambda span: span.start_seconds))
 
     def forget(self) -> None:
         self._path.unlink(missing_ok=True)
-
-
-def _merge(named: tuple[DamagedSpan, ...], logged: list[DamagedSpan]) -> tuple[DamagedSpan, ...]:
-    """Add the logged spans that the reader's report does not touch: from before a restart."""
-    spans = list(named)
-    spans += [
-        span
-        for span in logged
-        if all(
-            span.end_seconds <= known.start_seconds or span.start_seconds >= known.end_seconds
-            for known in named
-        )
-    ]
-    return tuple(sorted(spans, key=lambda span: span.start_seconds))

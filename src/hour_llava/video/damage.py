@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from hour_llava.schema import DamagedSpan
 from hour_llava.video.plan import PacketTable, next_entry
 
@@ -64,9 +66,12 @@ class DamageLog:
 
     def _span(self, fault: _Fault) -> DamagedSpan:
         table = self._table
-        spoilt = [n for n in range(fault.first, fault.end) if table.is_presented_N[n]]
-        last = max(spoilt or [fault.first], key=table.seconds)
-        start = max(min(map(table.seconds, spoilt or [fault.first])), Fraction(0))
+        spoilt = fault.first + np.flatnonzero(table.is_presented_N[fault.first : fault.end])
+        if not len(spoilt):
+            spoilt = np.array([fault.first])
+        pts = table.pts_N[spoilt]
+        first, last = int(spoilt[pts.argmin()]), int(spoilt[pts.argmax()])
+        start = max(table.seconds(first), Fraction(0))
         end = table.seconds(last) + int(table.duration_N[last]) * table.time_base
         if fault.end < len(table) and table.is_key_N[fault.end]:
             end = max(end, table.seconds(fault.end))

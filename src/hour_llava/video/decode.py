@@ -118,7 +118,9 @@ class PlannedDecode:
             return
         plan = plan_packets(self._table, wanted)
         index = self._first_index
+        last: _Ranked | None = None
         for rank, frame in self._settled(plan):
+            last = rank, frame
             while index < self._ticks.count and self._rank_of_tick[index] < rank:
                 # The wanted frame did not come out: redo its GOP without skipping anything.
                 for rescued in self._rescue(index, (rank, frame)):
@@ -132,7 +134,7 @@ class PlannedDecode:
             if index == self._ticks.count:
                 return
         while index < self._ticks.count:
-            for rescued in self._rescue(index, None):
+            for rescued in self._rescue(index, last):
                 yield rescued
                 index += 1
 
@@ -196,6 +198,9 @@ class PlannedDecode:
         return entry_packet(self._table, keys_K, number), next_entry(self._table, number)
 
     def _decode_all(self, first: int, end: int) -> Iterator[_Ranked]:
+        """Decode packets alone; of streams without times none, for frames are told by counting."""
+        if not self._table.has_own_times:
+            return iter(())
         keep_N = np.zeros(len(self._table), np.bool_)
         keep_N[first:end] = True
         return self._decode(DecodePlan(keep_N=keep_N, wanted_N=keep_N), 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class PacketTable:
     """What the demux pass learned of the packets of one video stream, in decode order.
 
@@ -47,7 +48,7 @@ class PacketTable:
     def __len__(self) -> int:
         return len(self.pts_N)
 
-    @property
+    @cached_property
     def first_pts(self) -> int:
         return int(self.pts_N[self.is_presented_N].min())
 

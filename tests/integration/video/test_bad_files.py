@@ -210,3 +210,19 @@ def test_a_picture_that_no_decoder_can_read_is_named(tmp_path: Path) -> None:
     path.write_text('<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>')
     with pytest.raises(NoVideoStreamError, match="no decoder here can read"):
         read_frames(path, isolated=False)
+
+
+def test_frames_told_apart_by_counting_never_go_back_in_time(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    clip = corpus["h264_b_frames_avi"]  # key frames at 0, 2.5 and 5 s; no times of their own
+    data = bytearray(clip.path.read_bytes())
+    for position, size in packets_of(clip.path)[8:24]:
+        data[position : position + size] = bytes(size)
+    path = tmp_path / "spoilt.avi"
+    path.write_bytes(data)
+    with read_frames(path, fps=10, isolated=False) as reader:
+        frames = list(reader)
+    times = [frame.pts_seconds for frame in frames]
+    assert len(times) == 60 and times == sorted(times)
+    assert frames[-1].is_damaged and reader.damage

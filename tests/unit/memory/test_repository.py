@@ -100,6 +100,19 @@ def test_crop_keeps_times_damage_and_thumbnails_of_the_stretch(
             whole.crop(90.0, 99.0)
 
 
+def test_what_stands_still_is_seen_in_a_stretch_where_nothing_comes_on_screen() -> None:
+    times = [0.0, 1.0, 5.0, 5.0, 5.0, 60.0]
+    header = MemoryHeader(duration_seconds=61.0)
+    memory = MemoryRepository(
+        features_FPD=torch.arange(6.0).view(6, 1, 1), times_F=times, header=header
+    )
+    part = memory.crop(20.0, 40.0)
+    assert part.features_FPD.flatten().tolist() == [2.0, 3.0, 4.0]
+    assert part.duration_seconds == 20.0
+    with pytest.raises(ValueError, match="no frame between"):
+        memory.crop(61.0, 70.0)
+
+
 def test_slices_take_steps_and_refuse_what_is_no_slice(make_memory: MakeMemory) -> None:
     memory = make_memory()
     assert torch.equal(memory[::5].features_FPD, memory.features_FPD[::5])

@@ -227,8 +227,15 @@ def test_converting_refuses_to_overwrite_or_to_do_nothing(
     with pytest.raises(CheckpointError, match="layout already"):
         convert(saved, tmp_path / "x")
     _, folder = released_folder(tied=False, head=True)
+    mine = saved.with_name(f"{saved.name}.partial")
+    mine.mkdir()
     with pytest.raises(CheckpointError, match="exists"):
         convert(folder, saved)
+    assert mine.is_dir()
+    source = shutil.copytree(folder, tmp_path / "checkpoint.partial")
+    with pytest.raises(CheckpointError, match="holds what is read"):
+        convert(source, tmp_path / "checkpoint")
+    assert list(source.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("place", ["inside", "below a file", "too long"])

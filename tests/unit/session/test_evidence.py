@@ -76,3 +76,10 @@ def test_top_frames_come_in_order_of_time() -> None:
 def test_no_span_goes_beyond_the_end_of_the_video() -> None:
     spans = find_spans([0.1, 0.9], [0.0, 50.0], frame_seconds=50.0, end_seconds=60.0)
     assert spans[0].end_seconds == 60.0
+
+
+def test_a_picture_that_stands_still_is_shown_as_long_as_it_stands() -> None:
+    times = np.array([0.0, 1, 2, *[3] * 5, *range(8, 60)])
+    mass = np.where(times == 3, 1.0, 0.01)
+    (span,) = find_spans(mass, times, frame_seconds=1.0)
+    assert (span.start_seconds, span.end_seconds) == (3.0, 8.0)

@@ -154,8 +154,8 @@ def test_the_cost_is_told_once_a_batch_was_timed(assistant: Assistant, minute_mp
     reports: list[Progress] = []
     assistant.remember(minute_mp4, progress=reports.append)
     assert [report.num_done for report in reports] == [0, *range(8, 60, 8), 60]
-    assert reports[0].seconds_left is None
-    assert all(report.seconds_left is not None for report in reports[1:])
+    assert [report.seconds_left is None for report in reports[:3]] == [True, True, False]
+    assert all(report.seconds_left is not None for report in reports[2:])
     assert reports[-1].seconds_left == 0
 
 
@@ -228,18 +228,20 @@ def test_batches_fit_the_tower(patches: int, frames: int) -> None:
 
 def test_damage_before_a_restart_stays_in_the_memory(tmp_path: Path) -> None:
     from hour_llava.schema import DamagedSpan
-    from hour_llava.session.remembering import _DamageLog, _merge
+    from hour_llava.session.remembering import _DamageLog
+
+    def seconds(*named: DamagedSpan) -> list[tuple[float, float]]:
+        return [(s.start_seconds, s.end_seconds) for s in log.added_to(named, 1.0)]
 
     log = _DamageLog(tmp_path / "a.damage")
-    assert log.spans(1.0) == []
+    assert seconds() == []
     log.add([5.0, 6.0])
-    log.add([9.0])
-    assert [(s.start_seconds, s.end_seconds) for s in log.spans(1.0)] == [(5, 7), (9, 10)]
-    named = (DamagedSpan(start_seconds=8.5, end_seconds=12.0, reason="lost packets"),)
-    merged = _merge(named, log.spans(1.0))
-    assert [(s.start_seconds, s.end_seconds) for s in merged] == [(5, 7), (8.5, 12)]
+    log.add([9.0, 12.0, 13.0])
+    assert seconds() == [(5, 7), (9, 10), (12, 14)]
+    named = DamagedSpan(start_seconds=8.5, end_seconds=12.0, reason="lost packets")
+    assert seconds(named) == [(5, 7), (8.5, 12), (12, 14)]
     log.forget()
-    assert log.spans(1.0) == []
+    assert seconds() == []
 
 
 def test_a_saved_memory_is_the_same_memory(
