@@ -149,7 +149,7 @@ def check(
         max_length: tokens of a row, with --model; by default training's: 32,768, or the
             tokenizer's own limit where that is smaller
         fps: frames a second at which video files will be read, with --model; by default 1
-        fast: open no image, video or features; only look that they are there
+        fast: decode nothing: read the heads of images and features, look that videos are there
         workers: threads that open files before their turn; 0: none
         list_to: also write every fault and note here (FILE.jsonl)
         json: print one JSON object

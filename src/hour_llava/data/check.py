@@ -57,7 +57,7 @@ KINDS = MappingProxyType(
 NOTICES = MappingProxyType(
     {
         "leak": "an answer that stands in its own question (a choice, or a leak: look)",
-        "alpha": "an image with transparency (it is laid on black)",
+        "alpha": "an image with transparency (dropped: colours under it show)",
         "huge": "an image of over 89 megapixels: read whole by every worker that meets it",
         "repeated": "an id that another sample has",
         "unprepared": "a video file without extracted features",
@@ -141,6 +141,7 @@ class ManifestCheck:
         self._media: dict[_Key, _Medium] = {}
         self._early: dict[_Key, Future[_Medium]] = {}
         self._pairs: dict[tuple[str, str], str] = {}
+        self._read: dict[int, Sample] = {}
 
     def run(self) -> Checked:
         """Check all samples."""
@@ -163,9 +164,9 @@ class ManifestCheck:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _look_early(self, index: int, pool: ThreadPoolExecutor) -> None:
-        """Let a thread look at a sample's files, unless that was done."""
+        """Read a row once, and let a thread look at its files, unless that was done."""
         try:
-            sample = self.manifest[index]
+            sample = self._read[index] = self.manifest[index]
         except DataError:
             return  # it is named when its turn comes
         for key in _files_of(sample):
@@ -177,7 +178,7 @@ class ManifestCheck:
         found, where = self.found, self.manifest.where(index)
         found.num_samples += 1
         try:
-            sample = self.manifest[index]
+            sample = self._read.pop(index, None) or self.manifest[index]
         except DataError as error:
             sample_id = self.manifest.id_of(index)
             found.faults.append(

@@ -314,9 +314,10 @@ class Collator:
 class TrainingData(torch.utils.data.Dataset[EncodedSample]):
     """Encoded samples by number, for a DataLoader with the `GlobalBatchSampler`.
 
-    A sample that cannot be read is replaced by the next one of its stream, and named in `broken`:
-    `BrokenBudget` counts them and stops the run where there are too many. Where `max_tries`
-    neighbours, or all of a stream, are broken, the run stops whatever the budget.
+    A sample that cannot be read is replaced by the next one of its stream that is of another video,
+    and named in `broken`: `BrokenBudget` counts them and stops the run where there are too many.
+    Where `max_tries` such neighbours, or all of a stream, are broken, the run stops whatever the
+    budget.
     """
 
     def __init__(self, mixture: Mixture, collator: Collator, *, max_tries: int = 8) -> None:
@@ -329,18 +330,25 @@ class TrainingData(torch.utils.data.Dataset[EncodedSample]):
         index, position = drawn if isinstance(drawn, tuple) else (drawn, drawn)
         stream, own = self.mixture.locate(index)
         broken: list[str] = []
-        for step in range(min(self.max_tries, len(stream.samples))):
-            number = (own + step) % len(stream.samples)
+        failed: set[str] = set()  # a grouped manifest has a video's samples one behind the other
+        for step in range(len(stream.samples)):
+            number, group = (own + step) % len(stream.samples), ""
             try:
                 sample = stream.samples[number]
+                if (group := sample.group) in failed:
+                    continue
                 encoded = self.collator.encode(sample, position=position)
                 return replace(encoded, broken=tuple(broken))
             except (DataError, VideoError) as error:
+                failed.add(group)
                 broken.append(f"{stream.name}, sample {number}: {error}")
+            if len(broken) == self.max_tries:
+                break
         raise DataError(
-            f"{len(broken)} samples one behind the other cannot be read, the first: {broken[0]}; a "
-            f"run stops where {self.max_tries} neighbours, or a whole stream, are broken, whatever "
-            "--data.broken-allowed; run `hour-llava data check` on the manifest"
+            f"{len(broken)} samples one behind the other, of different videos, cannot be read, the "
+            f"first: {broken[0]}; a run stops where {self.max_tries} such neighbours, or a whole "
+            "stream, are broken, whatever --data.broken-allowed; run `hour-llava data check` on "
+            "the manifest"
         )
 
 

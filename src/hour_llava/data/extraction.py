@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hour_llava.data.faults import damage_fault
 from hour_llava.data.features import (
+    CutFeaturesError,
     FeaturesFile,
     FeaturesHeader,
     Storage,
@@ -127,7 +128,8 @@ def extract(
         on_frames: Told how many frames of the current video are done, of how many.
 
     Raises:
-        DataError: features of another video or tower are there, and `overwrite` is not set.
+        DataError: features of another video or tower are there, or a file that cannot be read or is
+            none of ours, and `overwrite` is not set.
     """
     done = Extracted(bad_rows=list(bad_rows))
     broken_list.unlink(missing_ok=True)
@@ -153,8 +155,12 @@ def _is_there(job: Job, *, tower: str, fps: float, storage: Storage, overwrite: 
         return False
     try:
         found = open_features(job.target)
-    except DataError:  # a file of ours that was cut: it is made again
+    except CutFeaturesError:
         return False
+    except DataError as error:
+        if overwrite:
+            return False
+        raise DataError(f"{error}; or replace it with --overwrite") from error
     same = (found.header.tower_digest, found.header.fps, found.storage) == (tower, fps, storage)
     if not same and not overwrite:
         raise DataError(

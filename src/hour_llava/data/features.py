@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from hour_llava.data.manifest import is_file, shown
 from hour_llava.errors import DataError
+from hour_llava.model.tensor_files import open_to_others
 
 Storage = Literal["bf16", "int8", "fp8"]
 
@@ -38,6 +40,10 @@ _TOWER_SETTINGS = ("patch_size", "num_hidden_layers", "num_attention_heads", "hi
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
 _STORED = {"bf16": "BF16", "int8": "I8", "fp8": "F8_E4M3"}
 REMAKE = "delete it and run `hour-llava extract` again"
+
+
+class CutFeaturesError(DataError):
+    """A file of features is not whole: nothing is lost where it is made again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,13 +177,17 @@ def write_features(
         tensors["features"], tensors["scale"] = quantise(features_FPD, storage)
     metadata = {FORMAT: json.dumps({"version": VERSION, **asdict(header)}, sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A folder, for what safetensors leaves when it is killed.
     unfinished = path.with_name(f".{path.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     try:
-        save_file(tensors, unfinished, metadata=metadata)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+        whole = unfinished / "features"
+        save_file(tensors, whole, metadata=metadata)
+        open_to_others(whole)
+        whole.replace(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def quantise(features_FPD: Tensor, storage: Literal["int8", "fp8"]) -> tuple[Tensor, Tensor]:
@@ -197,7 +207,8 @@ def open_features(path: str | Path) -> FeaturesFile:
     """Open a file of features; only its header is read.
 
     Raises:
-        DataError: missing, foreign, cut short or newer; the message names the file.
+        CutFeaturesError: cut short, or no safetensors.
+        DataError: missing, unreadable, foreign or newer; the message names the file.
     """
     file = Path(path)
     if not is_file(file):
@@ -207,13 +218,17 @@ def open_features(path: str | Path) -> FeaturesFile:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata: Mapping[str, str] = opened.metadata() or {}
+            document = json.loads(metadata[FORMAT])
             found = opened.get_slice("features")
             shape, dtype = tuple(found.get_shape()), found.get_dtype()
             num_times = opened.get_slice("times").get_shape()[0]
-        document = json.loads(metadata[FORMAT])
         version = document.pop("version")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: no whole file of features ({error}): {REMAKE}") from error
+    except SafetensorError as error:
+        raise CutFeaturesError(f"{file}: no whole file of features ({error}): {REMAKE}") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: not of hour-llava's making ({error!r}): {REMAKE}") from error
     if version != VERSION:
         raise DataError(
             f"{file}: features of version {version}, this hour-llava reads {VERSION}: upgrade it"

@@ -9,6 +9,7 @@ relative to the manifest's folder, or to `root`. Neither torch nor any decoder i
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -336,6 +337,7 @@ class _JsonLines:
     """Lines of a file found by their offsets; blank lines are no samples."""
 
     def __init__(self, path: Path) -> None:
+        require_utf8(path)
         self._path = path
         self._starts, self._lines = _line_starts(path)
 
@@ -405,6 +407,19 @@ class _JsonList(_Listed):
 
     def __init__(self, path: Path) -> None:
         super().__init__(read_json_list(path), str(path))
+
+
+def require_utf8(path: Path) -> None:
+    """Refuse JSON lines in UTF-16, as some editors save them: their ends are not to be found.
+
+    Raises:
+        DataError: the file begins with UTF-16's mark.
+    """
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(
+                f"{path}: this is UTF-16, JSON lines are UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"
+            )
 
 
 def parse_json(text: str | bytes) -> Any:

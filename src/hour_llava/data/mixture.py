@@ -165,11 +165,7 @@ class GlobalOrder:
 
     def num_batches(self, epochs: float = 1.0) -> int:
         """Count the batches in which so many epochs are seen whole."""
-        if self.mode == "random":
-            return math.ceil(epochs * self.samples_per_epoch / self.global_batch_size)
-        whole = math.floor(epochs)
-        rest = math.ceil((epochs - whole) * len(self._epoch_streams(whole)[0]))
-        return sum(self._stream_batches(s, whole) for s in range(len(self.sizes))) + rest
+        return count_batches(self._quotas, self.global_batch_size, self.mode, epochs)
 
     def batch(self, number: int) -> np.ndarray:
         """Give a global batch: (G,) int64 indices into the mixture."""
@@ -223,8 +219,8 @@ class GlobalOrder:
         return streams, ranks
 
     def _stream_batches(self, stream: int, epochs: int) -> int:
-        """Count a stream's batches in the first epochs: rounded up, so that all is seen."""
-        return -(-epochs * self._quotas[stream] // self.global_batch_size)
+        """Count a stream's batches in the first epochs."""
+        return _rounded_up(epochs * self._quotas[stream], self.global_batch_size)
 
     def _epoch_of_batch(self, number: int) -> tuple[int, int]:
         low, high = 0, number + 1  # an epoch has at least one batch in the long run
@@ -251,6 +247,31 @@ class GlobalOrder:
         return np.random.Generator(
             np.random.PCG64(int.from_bytes(hashlib.sha256(text).digest()[:16], "little"))
         )
+
+
+def count_batches(
+    quotas: Sequence[int], global_batch_size: int, mode: Mode, epochs: float = 1.0
+) -> int:
+    """Count the batches in which so many epochs are seen whole.
+
+    Args:
+        quotas: What an epoch takes of each stream.
+        global_batch_size: Samples of a batch.
+        mode: `per_stream` fills up each stream's last batch.
+        epochs: Any number.
+    """
+    if mode == "random":
+        return math.ceil(epochs * sum(quotas) / global_batch_size)
+    whole = math.floor(epochs)
+    done, then = (
+        sum(_rounded_up(number * quota, global_batch_size) for quota in quotas)
+        for number in (whole, whole + 1)
+    )
+    return done + math.ceil((epochs - whole) * (then - done))
+
+
+def _rounded_up(num_samples: int, global_batch_size: int) -> int:
+    return -(-num_samples // global_batch_size)
 
 
 def group_numbers(samples: Sequence[Sample]) -> np.ndarray:

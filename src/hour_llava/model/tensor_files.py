@@ -7,7 +7,9 @@ about n bytes: a mapped file would be counted a second time.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,20 @@ def read_folder(folder: Path) -> dict[str, TensorEntry]:
             raise CheckpointError(f"{path} repeats {sorted(twice)[0]} of another shard")
         entries |= header
     return entries
+
+
+def open_to_others(*paths: Path) -> None:
+    """Give files the permissions of any new file beside them.
+
+    safetensors (0.8) makes what it writes its owner's alone, so that nobody else could train on
+    shared features or load a shared model.
+    """
+    for path in paths:
+        other = path.with_name(f".{path.name}.mode")
+        with suppress(OSError):  # a file system without permissions, a disk that is full by now
+            other.touch()
+            path.chmod(stat.S_IMODE(other.stat().st_mode))
+        other.unlink(missing_ok=True)
 
 
 def write_folder(folder: Path, entries: Mapping[str, TensorEntry]) -> None:

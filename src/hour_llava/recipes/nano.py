@@ -39,6 +39,7 @@ from hour_llava.errors import HourLlavaError
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
+from hour_llava.model.tensor_files import open_to_others
 from hour_llava.model.video_processing_hour_llava import HourLlavaVideoProcessor
 from hour_llava.train.nano.abstain import find_threshold
 from hour_llava.train.nano.bank import (
@@ -93,6 +94,7 @@ FAMILIES = ALL_FAMILIES
 """What nano is asked: all that MarathonWorld asks."""
 
 NUM_PROCESSES = 2
+HEADS_SEED = 1
 
 
 HARD_FAMILIES = (
@@ -387,6 +389,7 @@ def save(
     processor = HourLlavaProcessor.from_config(model.config, tokenizer, chat_template=CHAT_TEMPLATE)
     model.save_pretrained(out)
     processor.save_pretrained(out)
+    open_to_others(*out.glob("*.safetensors"))
 
 
 class _Bank:
@@ -480,6 +483,7 @@ def _train_rest(
     groups = [bank.features(group) for group in settings.scrap_groups()]
     scraps = Scrapbook(groups)
     noise = settings.noise * groups[0].scale
+    torch.manual_seed(HEADS_SEED)  # whatever was done before here, or passed over
     heads = Heads(settings.width, len(composer.answers), settings.tube_size)
     both = torch.nn.ModuleDict({"model": model, "heads": heads})
     paths = [bank.work / f"loop_{number}.safetensors" for number in range(len(settings.loops))]

@@ -274,7 +274,8 @@ _FREE += ("data.broken_allowed", "data.validation", "data.manifest", "batch.micr
 def differences(saved: Mapping[str, Any], now: TrainConfig) -> list[str]:
     """Say in which settings a run cannot go on from a checkpoint: `optim.lr_memaug: 0.1, now 0.2`.
 
-    Data is not compared here: the sampler's fingerprint knows it better than its paths.
+    Manifests are not compared here: `run.rows_of` and the sampler's fingerprint know their rows
+    better than their paths.
 
     Args:
         saved: `as_dict` of the run that wrote the checkpoint.

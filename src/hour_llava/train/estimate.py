@@ -6,7 +6,6 @@ operations: `work`; memory: `room`; machines: `machines`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hour_llava.data.mixture import count_batches
 from hour_llava.errors import ConfigError
 from hour_llava.model.configuration_hour_llava import HourLlavaConfig
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
@@ -363,16 +363,14 @@ def _fitting(
 
 
 def _num_steps(config: TrainConfig, samples: Sequence[int | None]) -> int | None:
-    """Count the steps as `GlobalOrder` does."""
+    """Count the steps, where the streams' sizes are known."""
     batch, size = config.batch, config.batch.global_batch_size
     if batch.max_steps is not None:
         return batch.max_steps
     known = [number for number in samples if number is not None]
     if len(known) < len(samples):
         return None
-    if config.data.mode == "random":
-        return math.ceil(batch.epochs * sum(known) / size)
-    return sum(math.ceil(batch.epochs * number / size) for number in known)
+    return count_batches(known, size, config.data.mode, batch.epochs)
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:

@@ -20,6 +20,7 @@ from hour_llava.errors import CheckpointError, ResourceError
 from hour_llava.model.checkpoints import HEAD
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
+from hour_llava.model.tensor_files import open_to_others
 from hour_llava.train.config import LoraConfig, ModelConfig
 from hour_llava.train.initialise import initialise
 from hour_llava.train.lora import (
@@ -102,6 +103,7 @@ def _write_model(
         folder,
         metadata={"format": "pt"},
     )
+    open_to_others(*folder.glob("*.safetensors"))
 
 
 @contextmanager

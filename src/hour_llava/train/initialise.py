@@ -17,8 +17,10 @@ from hour_llava.model.checkpoints import expected_shapes, read_numbers, without_
 from hour_llava.model.modeling_hour_llava import HourLlavaForConditionalGeneration
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
 from hour_llava.train.config import ModelConfig
+from hour_llava.train.distributed import rank
 from hour_llava.train.lora import add_lora, require_peft
 from hour_llava.train.start import Start, read_start
+from hour_llava.train.watching.terminal import say
 
 NEW_STD = 0.02
 
@@ -50,6 +52,9 @@ def initialise(
     if model_config.lora.rank > 0:
         require_peft()  # before the weights are read
     start = read_start(model_config)
+    if rank() == 0:
+        for line in start.changed:
+            say(line)
     attention: dict[str, Any] = {}
     if model_config.attention is not None:
         attention = {"attn_implementation": model_config.attention}

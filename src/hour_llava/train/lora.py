@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from hour_llava.errors import CheckpointError, ConfigError
 from hour_llava.model.checkpoints import listing
 from hour_llava.model.released_layout import read_json
+from hour_llava.model.tensor_files import open_to_others
 from hour_llava.train.config import LoraConfig, ModelConfig
 
 BASE_FILE = "training_base.json"
@@ -152,6 +153,7 @@ def write_adapter(
         if is_adapter(name) or name.startswith(prefixes)
     }
     save_file(kept, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    open_to_others(folder / WEIGHTS_FILE)
     places = {n: _absolute(getattr(model_config, n)) for n in _PLACES}
     base = {"model": asdict(replace(model_config, **places)), "seed": seed}
     (folder / BASE_FILE).write_text(json.dumps(base, indent=1) + "\n", encoding="utf-8")

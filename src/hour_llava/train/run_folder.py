@@ -5,6 +5,7 @@ OUT/.lock, .lock.holder    who is at work; what a killed run held is free again
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -33,12 +34,14 @@ def own_folder(out: Path) -> Iterator[None]:
     What fails before the log was begun was no run: what it made is removed.
 
     Raises:
-        ConfigError: It cannot be a folder; another run is at work there, which is named.
+        ConfigError: It cannot be a folder, or is a model's; another run is at work there, which is
+            named.
     """
     if rank() > 0:
         yield
         return
     lock, holder = FileLock(out / _LOCK), out / _HOLDER
+    _require_no_model(out)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     is_new = not (out / _LOCK).exists()
     _make(out)
@@ -80,6 +83,21 @@ def _left_as_found(out: Path, new: Sequence[str]) -> Iterator[None]:
             if settings is not None:
                 config.write_bytes(settings)
         raise
+
+
+def _require_no_model(out: Path) -> None:
+    """Refuse a folder whose config.json is not a run's: the run's would take its place."""
+    try:
+        found = json.loads((out / CONFIG).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):  # the latter is told below
+        return
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or "run" not in found:
+        raise ConfigError(
+            f"--out {out}: its {CONFIG} is not a run's but, it seems, a model's, and would be "
+            "replaced: name another folder"
+        )
 
 
 def _make(out: Path) -> None:

@@ -1,6 +1,7 @@
 """Weights and optimiser on disk, by name: written by any number of processes, read by any other.
 
-    FOLDER/.metadata, FOLDER/*.distcp     torch.distributed.checkpoint, float32
+    FOLDER/.metadata, FOLDER/*.distcp     torch.distributed.checkpoint; float32, but what is frozen
+                                          as it is held (bfloat16 under fsdp2 in bf16)
 
 Every process writes its share. Names are the model's parameters' own, so a run on eight processes
 with fsdp2 goes on in one process, and back. What is kept for each rank (random numbers) and the

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from hour_llava.model.checkpoints import (
 )
 from hour_llava.model.configuration_hour_llava import SO400M_384, HourLlavaConfig
 from hour_llava.model.processing_hour_llava import HourLlavaProcessor
-from hour_llava.model.prompts import TURN_END
+from hour_llava.model.prompts import CHAT_TEMPLATE, TURN_END
 from hour_llava.model.released_layout import (
     RELEASED_TYPE,
     config_from_released,
@@ -79,6 +79,7 @@ class Start:
         new: our names of the tensors that no file has.
         unused: keys of the files that the architecture has no place for.
         generation_config: how its answers end.
+        changed: what the settings make different from the start's own.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Start:
     new: tuple[str, ...]
     unused: tuple[str, ...]
     generation_config: GenerationConfig
+    changed: tuple[str, ...] = ()
 
 
 def read_start(model: ModelConfig) -> Start:
@@ -106,10 +108,14 @@ def read_start(model: ModelConfig) -> Start:
         layout = _layout_of(folder, values) if model.layout == "auto" else model.layout
         _check_halves(model, layout)
         start = _READERS[layout](model, folder, values)
+    changed: list[str] = []
     for name in ("spatial_forgetting", "temporal_forgetting"):
-        setattr(start.config, name, getattr(model, name))
-        setattr(start.processor, name, getattr(model, name))
-    return start
+        own, asked = getattr(start.config, name), getattr(model, name)
+        if own != asked and start.layout == "hour_llava":
+            changed.append(f"{name}: {own} in {start.name}, trained with {asked}")
+        setattr(start.config, name, asked)
+        setattr(start.processor, name, asked)
+    return replace(start, changed=tuple(changed))
 
 
 def start_config(model: ModelConfig) -> HourLlavaConfig:
@@ -221,6 +227,12 @@ def _check_halves(model: ModelConfig, layout: Layout) -> None:
 
 def _read_hour_llava(model: ModelConfig, folder: Path, values: Mapping[str, Any]) -> Start:
     found: Checkpoint = read_checkpoint(folder)
+    processor = found.processor()
+    if str(processor.chat_template).strip() != CHAT_TEMPLATE.strip():
+        raise CheckpointError(
+            f"{folder} has a chat template of its own, and training writes the released one: it "
+            "would be trained on prompts that it is never asked (nano: `make nano` trains it)"
+        )
     names = {key: key for key in found.entries}
     if found.layout == "released":
         names = {our_key(key): key for key in read_folder(folder)}
@@ -228,7 +240,7 @@ def _read_hour_llava(model: ModelConfig, folder: Path, values: Mapping[str, Any]
         name=model.start,
         layout="hour_llava",
         config=found.config,
-        processor=found.processor(),
+        processor=processor,
         entries=found.entries,
         source_names=names,
         new=(),

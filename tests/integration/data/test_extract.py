@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from hour_llava.cli import main
 from hour_llava.data.extraction import Extracted, extract, jobs_of_folder, jobs_of_manifest
@@ -88,6 +89,24 @@ def test_shares_are_disjoint_and_whole_and_a_cut_file_is_made_again(
     assert "a manifest is a" in capsys.readouterr().err
     main(["extract", str(videos), "--out", str(out), "--model", str(tiny_model), "--shard", "0/3"])
     assert cut.read_bytes() == whole
+
+
+def test_a_file_that_is_no_features_of_ours_is_replaced_with_overwrite_alone(
+    videos: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "features"
+    out.mkdir()
+    foreign = out / "a.mp4.safetensors"
+    save_file({"features": torch.zeros(2, 2, 2)}, foreign)
+    before = foreign.read_bytes()
+    arguments = ["extract", str(videos), "--out", str(out), "--model", str(tiny_model)]
+    arguments += ["--shard", "0/3"]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "a.mp4.safetensors: not of hour-llava's making" in said and "--overwrite" in said
+    assert foreign.read_bytes() == before
+    assert main([*arguments, "--overwrite"]) == 0
+    assert open_features(foreign).shape[0] > 0
 
 
 def test_what_cannot_be_done_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

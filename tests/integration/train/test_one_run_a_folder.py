@@ -210,10 +210,21 @@ def test_a_start_that_fails_leaves_its_folder_as_it_was_found(
     out.mkdir(parents=True)
     assert main(["train", "debug_stage1", "--out", str(out), *flags]) == 1
     assert list(out.iterdir()) == []
-    (out / "config.json").write_text("mine")
+    mine = '{"config": {}, "run": {}}'
+    (out / "config.json").write_text(mine)
     (out / "notes").mkdir()
     assert main(["train", "debug_stage1", "--out", str(out), *flags]) == 1
-    assert everything(out) == {"config.json": b"mine"} and (out / "notes").is_dir()
+    assert everything(out) == {"config.json": mine.encode()} and (out / "notes").is_dir()
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "hour_llava"}', "no JSON"])
+def test_a_models_folder_is_no_place_for_a_run(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert main(["train", "debug_stage1", "--out", str(tmp_path)]) == 1
+    assert "config.json is not a run's" in capsys.readouterr().err
+    assert everything(tmp_path) == {"config.json": text.encode()}
 
 
 def test_a_resumption_that_fails_leaves_the_run_as_it_was_found(

@@ -214,8 +214,11 @@ def test_a_video_that_was_cut_off_is_refused_with_what_is_missing(
 def test_a_broken_sample_is_replaced_named_and_counted(
     processor: Any, samples: dict[str, Sample]
 ) -> None:
-    bad = Sample(id="bad", images=("none.png",), conversations=talk("why", "so"))
-    manifest = manifest_of([samples["text"], bad, bad, samples["image"]], root="/")
+    bad, worse = (
+        Sample(id=name, images=(f"{name}.png",), conversations=talk("why", "so"))
+        for name in ("bad", "worse")
+    )
+    manifest = manifest_of([samples["text"], bad, worse, samples["image"]], root="/")
     mixture = Mixture([Stream(name="s", samples=manifest)])
     data = TrainingData(mixture, Collator(processor))
     found = data[Drawn(1, 77)]
@@ -229,5 +232,22 @@ def test_a_broken_sample_is_replaced_named_and_counted(
         budget.add(batch["broken"])
     with pytest.raises(DataError, match="2 samples one behind the other") as error:
         TrainingData(mixture, Collator(processor), max_tries=2)[1]
-    rule = "stops where 2 neighbours, or a whole stream, are broken, whatever --data.broken-allowed"
-    assert rule in str(error.value)
+    assert "where 2 such neighbours, or a whole stream, are broken, whatever" in str(error.value)
+
+
+def test_a_broken_videos_many_samples_cost_one_try_each_draw(
+    processor: Any, samples: dict[str, Sample]
+) -> None:
+    broken = [
+        Sample(id=f"v:{number}", video="none.mp4", conversations=talk("why", f"so {number}"))
+        for number in range(24)
+    ]
+    manifest = manifest_of([*broken, samples["text"]], root="/")
+    data = TrainingData(Mixture([Stream(name="s", samples=manifest)]), Collator(processor))
+    for number in (0, 20):
+        found = data[Drawn(number, 0)]
+        assert found.sample_id == "text"
+        assert [note.split(":")[0] for note in found.broken] == [f"s, sample {number}"]
+    alone = Mixture([Stream(name="s", samples=manifest_of(broken, root="/"))])
+    with pytest.raises(DataError, match="1 samples one behind the other"):
+        TrainingData(alone, Collator(processor))[3]

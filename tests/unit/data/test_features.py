@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hour_llava.data.features import (
+    CutFeaturesError,
     FeaturesHeader,
     Storage,
     open_features,
@@ -107,11 +108,24 @@ def test_foreign_cut_and_missing_files_are_named(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-10])
     save_file({"features": torch.zeros(2, 2, 2), "times": torch.zeros(2)}, tmp_path / "foreign")
     (tmp_path / "text").write_text("hello")
-    for name in ("cut", "foreign", "text", "none"):
-        with pytest.raises(DataError, match=name):
+    for name, is_cut in (("cut", True), ("text", True), ("foreign", False), ("none", False)):
+        with pytest.raises(DataError, match=name) as error:
             open_features(tmp_path / name)
+        assert isinstance(error.value, CutFeaturesError) == is_cut
     with pytest.raises(DataError, match="do not fit 5 times"):
         write_features(tmp_path / "z", features(), torch.arange(5), HEADER)
+
+
+def test_others_may_read_what_is_written_and_leftovers_of_a_killed_writer_go(
+    tmp_path: Path,
+) -> None:
+    leftover = tmp_path / ".x.part" / ".tmpABC"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"half")
+    (tmp_path / "other").touch()
+    path = write(tmp_path / "x")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other", "x"]
 
 
 def test_a_towers_name_is_its_weights_not_their_type(tiny_model: Path) -> None:

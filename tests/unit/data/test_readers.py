@@ -13,6 +13,8 @@ from PIL import Image
 from hour_llava.data.readers import llava_json, llava_onevision, llava_video_178k, videomarathon
 from hour_llava.data.readers.layouts import detect_layout, read_layout
 from hour_llava.errors import DataError
+from hour_llava.world.questions import make_questions
+from hour_llava.world.timeline import make_timeline
 
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
@@ -108,3 +110,20 @@ def test_what_looks_like_nothing_asks_for_the_layout(tmp_path: Path) -> None:
         detect_layout(tmp_path)
     with pytest.raises(DataError, match="no such file"):
         list(read_layout(tmp_path / "none", None, media=tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_lines_in_utf_16_are_refused_once_and_by_name(tmp_path: Path, encoding: str) -> None:
+    path, row = tmp_path / "rows.jsonl", {"id": "a", "conversations": TURNS, "image": "a.png"}
+    path.write_bytes(f"\ufeff{json.dumps(row)}\n".encode(encoding) * 2)
+    for layout in (None, "llava", "videomarathon", "manifest"):
+        with pytest.raises(DataError, match=r"rows\.jsonl: this is UTF-16.*iconv"):
+            list(read_layout(path, layout, media=tmp_path, bad=lambda error: None))
+
+
+def test_the_worlds_own_questions_are_told_from_training_rows(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    question = make_questions(make_timeline(20, seed=1), seed=1)[0]
+    path.write_text(question.to_json() + "\n")
+    with pytest.raises(DataError, match=r"questions\.jsonl:1: a question of MarathonWorld.*synth"):
+        list(read_layout(path, None, media=tmp_path))

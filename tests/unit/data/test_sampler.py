@@ -89,6 +89,12 @@ def test_per_stream_batches_have_one_stream_and_lose_no_sample(
     assert len(batches) == wanted
 
 
+def test_half_an_epoch_per_stream_is_half_of_all_batches_not_half_of_each_stream() -> None:
+    order = GlobalOrder([4, 4, 4], global_batch_size=4, mode="per_stream")
+    assert [order.num_batches(epochs) for epochs in (0.5, 1, 1.5, 2)] == [2, 3, 5, 6]
+    assert len({int(order.batch(number)[0]) // 4 for number in range(3)}) == 3
+
+
 def test_a_window_keeps_the_samples_of_a_video_together() -> None:
     videos = np.random.default_rng(0).permutation(np.repeat(np.arange(50), 20))
     order = GlobalOrder([1000], global_batch_size=1000, window=100, groups=[videos])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from hour_llava.data.features import FeaturesHeader, write_features
 from hour_llava.data.manifest import Sample, write_manifest
+from hour_llava.data.mixture import GlobalOrder
 from hour_llava.errors import ConfigError
 from hour_llava.recipes import RECIPES
 from hour_llava.recipes.debug import shape
@@ -81,6 +82,15 @@ def test_a_stage_3_plan_agrees_with_the_paper() -> None:
     text = "\n".join(plan_lines(plan))
     for words in ("34,769 steps", "memory of 234,000", "8,704 of them visual", "209.8 M", "fits"):
         assert words in text
+
+
+def test_half_an_epoch_is_as_many_steps_as_the_run_takes() -> None:
+    config = recipe("hour_llava_3b_stage3")
+    halved = replace(config, batch=replace(config.batch, epochs=0.5))
+    planned = plan_of("hour_llava_3b_stage3", named_machine("h200x8"), halved)
+    sizes = [stream.num_samples or 0 for stream in planned.streams]
+    order = GlobalOrder(sizes, global_batch_size=128, mode="per_stream")
+    assert planned.num_steps == order.num_batches(0.5)
 
 
 def test_a_7b_takes_35_to_45_gb_on_eight_gpus() -> None:

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hour_llava.data.manifest import Sample, parse_json, read_json_list, sample_from_row
+from hour_llava.data.manifest import (
+    Sample,
+    parse_json,
+    read_json_list,
+    require_utf8,
+    sample_from_row,
+)
 from hour_llava.data.readers.bad_rows import Bad, refuse
 from hour_llava.errors import DataError
 
@@ -34,6 +40,7 @@ def rows_of(file: Path, bad: Bad = refuse) -> Iterator[tuple[int, Any]]:
     if file.suffix != ".jsonl":
         yield from enumerate(read_json_list(file))
         return
+    require_utf8(file)
     with file.open("rb") as lines:  # a line that is no UTF-8 is one bad row
         for number, line in enumerate(lines, start=1):
             if line.strip():

@@ -45,6 +45,11 @@ def to_samples(path: Path, *, bad: Bad = refuse) -> Iterator[Sample]:
 def _sample(row: Any, where: str) -> Sample:
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: a row is an object, this is {type(row).__name__}")
+    if "video" not in row and "family" in row:
+        raise DataError(
+            f"{where}: a question of MarathonWorld, which names no video; `hour-llava synth init` "
+            "makes training rows of the folder of its videos"
+        )
     for name in ("video", "question", "answer"):
         if not isinstance(row.get(name), str):
             raise DataError(f"{where}: column `{name}` is {row.get(name)!r}, it must be text")

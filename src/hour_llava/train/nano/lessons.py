@@ -79,7 +79,6 @@ class LoopSettings:
         stages: the curriculum, in order.
         num_videos: a step; fewer where they would have more than `max_frames` together.
         num_rows: questions a step, of all videos; at most `max_questions` of one video.
-        noise: standard deviation added to the features, as a share of theirs.
         families: what is asked, one named twice twice as often; empty: all equally often.
         is_clock_held: the features of clock time stay as they are.
         last_rate: of the peak, where the cosine ends; what another loop goes on from stays high.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import hour_llava
 from hour_llava.data.features import tower_digest
 from hour_llava.errors import CheckpointError, ConfigError, ModelNotFoundError
 from hour_llava.model.checkpoints import convert, load_pretrained
 from hour_llava.train.config import ModelConfig
+from hour_llava.train.export import export
 from hour_llava.train.initialise import initialise
 from hour_llava.train.own_features import start_tower_digest
 from hour_llava.train.start import read_start, start_config
@@ -137,6 +140,26 @@ def test_hour_llava_folders_of_both_layouts_start_with_all_their_weights(
         assert all(torch.equal(weights[n], value) for n, value in whole.state_dict().items())
         assert model.config.spatial_forgetting == processor.spatial_forgetting == "uniform"
         assert read_start(ModelConfig(start=str(folder))).new == ()
+
+
+def test_a_start_that_is_forgotten_otherwise_than_it_was_trained_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    initialise(ModelConfig(start=str(GOLDEN)), seed=0)
+    assert capsys.readouterr().err == ""
+    asked = ModelConfig(start=str(GOLDEN), temporal_forgetting="keyframe")
+    model, processor = initialise(asked, seed=0)
+    said = f"temporal_forgetting: uniform in {GOLDEN}, trained with keyframe"
+    assert said in capsys.readouterr().err
+    export(model, processor, tmp_path / "trained")
+    initialise(replace(asked, start=str(tmp_path / "trained")), seed=0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_model_with_a_template_of_its_own_is_not_trained_on_another() -> None:
+    nano = Path(hour_llava.__file__).parent / "builtin/nano"
+    with pytest.raises(CheckpointError, match=r"chat template of its own.*make nano"):
+        read_start(ModelConfig(start=str(nano)))
 
 
 def test_answers_end_with_their_turn_and_sampling_settings_stay_behind(
