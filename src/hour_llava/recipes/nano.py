@@ -337,9 +337,9 @@ def _wait_for(processes: Sequence[BaseProcess]) -> None:
     waiting = list(processes)
     while waiting:
         wait([process.sentinel for process in waiting])
-        failed = [process.exitcode for process in waiting if process.exitcode]
-        waiting = [process for process in waiting if process.exitcode is None]
-        if failed:
+        codes = [process.exitcode for process in waiting]  # once: one may end in between
+        waiting = [one for one, code in zip(waiting, codes, strict=True) if code is None]
+        if failed := [code for code in codes if code]:
             for process in waiting:
                 process.join(timeout=20)  # it may be saving
                 process.kill()

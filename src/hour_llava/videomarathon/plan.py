@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +57,7 @@ class StagePlan:
 
     name: str
     num_units: int = 0
-    roles: dict[str, RolePlan] = field(default_factory=lambda: defaultdict(RolePlan))
+    roles: dict[str, RolePlan] = field(default_factory=dict[str, RolePlan])
     usd: float | None = 0.0
     seconds: float = 0.0
     is_exact: bool = True
@@ -281,7 +280,7 @@ def _rehearse(request: Request, plan: StagePlan) -> Reply:
     call = to_call(request)
     text = "\n".join(_texts(call.messages))
     said = answer(Asked(schema=json_schema(request.schema), text=text, unit=request.unit))
-    role = plan.roles[request.role]
+    role = plan.roles.setdefault(request.role, RolePlan())
     role.num_calls += 1
     role.prompt_tokens += count_messages(call.messages, call.media)
     role.completion_tokens += count_text(said)

@@ -41,12 +41,22 @@ def plan(
 def _as_dict(found: Plan) -> dict[str, object]:
     return {
         **asdict(found),
+        "stages": [_stage_as_dict(stage) for stage in found.stages],
         "num_videos": dict(found.num_videos),
         "num_calls": found.num_calls,
         "num_tokens": found.num_tokens,
         "usd": found.usd,
         "most_calls_of_verify": found.most_calls_of_verify,
         "hours_of_calls": found.seconds / 3600,
+    }
+
+
+def _stage_as_dict(stage: StagePlan) -> dict[str, object]:
+    return {
+        **asdict(stage),
+        "num_calls": stage.num_calls,
+        "prompt_tokens": stage.prompt_tokens,
+        "completion_tokens": stage.completion_tokens,
     }
 
 

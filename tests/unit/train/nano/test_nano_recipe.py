@@ -130,3 +130,21 @@ def test_a_signal_to_the_run_ends_its_processes(
     assert process.exitcode == -signal.SIGTERM
     assert ended.value.code == code
     assert "the same command goes on at what is done" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_not_taken_for_a_success() -> None:
+    class Ending:
+        """Its exit code is there from the second look on."""
+
+        def __init__(self) -> None:
+            self.sentinel, other = os.pipe()
+            os.close(other)
+            self._codes = iter([None, *[-15] * 9])
+
+        @property
+        def exitcode(self) -> int | None:
+            return next(self._codes)
+
+    with pytest.raises(SystemExit) as ended:
+        _wait_for([Ending()])  # type: ignore[list-item]
+    assert ended.value.code == -15
