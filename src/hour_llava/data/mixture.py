@@ -115,7 +115,8 @@ class GlobalOrder:
         if window and (groups is None or [len(g) for g in groups] != list(sizes)):
             raise DataError("a shuffle window needs the video number of every sample")
         self.sizes = tuple(int(size) for size in sizes)
-        self.global_batch_size, self.seed, self.mode = global_batch_size, seed, mode
+        self.global_batch_size, self.seed = global_batch_size, seed
+        self.mode: Mode = mode
         self.window, self._groups = window, groups
         shares = weights or [1.0] * len(self.sizes)
         self._quotas = tuple(

@@ -30,7 +30,7 @@ from hour_llava.videomarathon.pipeline import MAY_SET_ASIDE
 from hour_llava.videomarathon.records import Clip, Record, SetAside, Video
 from hour_llava.videomarathon.runner import Watcher, run_build
 from hour_llava.videomarathon.schemas import json_schema
-from hour_llava.videomarathon.stage import Reply, Request, Stage, Tools, Unit
+from hour_llava.videomarathon.stage import Reply, Request, Role, Stage, Tools, Unit
 from hour_llava.videomarathon.state import State, topic_units
 from hour_llava.videomarathon.toolbox import CALLS
 
@@ -57,7 +57,7 @@ class StagePlan:
 
     name: str
     num_units: int = 0
-    roles: dict[str, RolePlan] = field(default_factory=dict[str, RolePlan])
+    roles: dict[Role, RolePlan] = field(default_factory=dict[Role, RolePlan])
     usd: float | None = 0.0
     seconds: float = 0.0
     is_exact: bool = True
