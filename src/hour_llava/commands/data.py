@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
@@ -25,7 +25,7 @@ from hour_llava.data.readers.layouts import Layout, base_folder, detect_layout, 
 from hour_llava.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from hour_llava.data.check import Checked
+    from hour_llava.data.check import Checked, Fault
     from hour_llava.data.collate import Collator
 
 _Item = TypeVar("_Item")
@@ -63,6 +63,10 @@ def group(
         raise DataError(f"--max-questions {max_questions}: a sample has at least 1 question")
     if not sources:
         raise DataError("no SOURCE: name a file or a folder")
+    if any(out.exists() and source.exists() and out.samefile(source) for source in sources):
+        raise DataError(
+            f"--out {out} is one of the sources and would be replaced; name another file"
+        )
     media, listed = out.parent / f"{out.stem}_images", out.with_name(f"{out.stem}.bad.jsonl")
     if listed.absolute() in {source.absolute() for source in sources}:
         raise DataError(f"{listed}: bad rows of {out} would be listed there; take another --out")
@@ -179,8 +183,9 @@ def check(
         print(json_format.dumps(_summary(found), indent=2, ensure_ascii=False))
     else:
         print("\n".join(_table(found, {**KINDS, **NOTICES})))
-    for fault in found.faults[:_NAMED]:
-        say(f"{fault.where}: {fault.kind}: {fault.text.removeprefix(f'{fault.where}: ')}")
+    for fault, count in _causes(found.faults)[:_NAMED]:
+        more = f" (and {count - 1:,} more samples)" if count > 1 else ""
+        say(f"{fault.where}: {fault.kind}: {_cause(fault)}{more}")
     for note in found.notes[:_NAMED_NOTES]:
         say(f"note: {note.where}: {note.text}")
     if is_interrupted:
@@ -193,6 +198,26 @@ def check(
         "them or take them out" + ("" if list_to else "; --list-to FILE.jsonl names all of them")
     )
     return 1
+
+
+def _cause(fault: Fault) -> str:
+    """Give what is wrong without the place, so that samples of one broken file are alike."""
+    return fault.text.removeprefix(f"{fault.where}: ").removeprefix(f"{fault.sample_id}: ")
+
+
+def _causes(faults: Sequence[Fault]) -> list[tuple[Fault, int]]:
+    """Count the faults of each cause; the first of each kind stand in front."""
+    counts = Counter((fault.kind, _cause(fault)) for fault in faults)
+    firsts: dict[tuple[str, str], Fault] = {}
+    for fault in faults:
+        firsts.setdefault((fault.kind, _cause(fault)), fault)
+    turns: Counter[str] = Counter()
+    ranked: list[tuple[int, Fault, int]] = []
+    for cause, fault in firsts.items():
+        ranked.append((turns[fault.kind], fault, counts[cause]))
+        turns[fault.kind] += 1
+    ranked.sort(key=lambda item: item[0])
+    return [(fault, count) for _, fault, count in ranked]
 
 
 @contextmanager

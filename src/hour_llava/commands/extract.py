@@ -15,7 +15,7 @@ from hour_llava.commands.data import counting
 from hour_llava.commands.lacks import naming_lacks
 from hour_llava.commands.progress import readable_bytes, readable_seconds
 from hour_llava.commands.terminal import say
-from hour_llava.errors import DataError
+from hour_llava.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from hour_llava.data.extraction import Extracted, Job
@@ -62,6 +62,8 @@ def extract(
     from hour_llava.data.extraction import share
     from hour_llava.data.features import tower_digest
 
+    if (out / "config.json").is_file():
+        raise ConfigError(f"--out {out} is a model's folder; name one of its own for the features")
     number, count = _parse_shard(shard)
     jobs, bad_rows = _jobs(source, root, out)
     own = list(share(jobs, number, count))

@@ -183,15 +183,19 @@ class MemoryRepository:
         Where none comes on screen there, it is what stands still: the last that came before.
 
         Raises:
-            ValueError: nothing is seen there; the memory's own times are named.
+            ValueError: nothing is seen there, and the memory's own times are named; an end that is
+                not behind the start.
         """
         times = self.times_F
+        whole_end = self._end_of(self.num_frames)
         start = float(times[0]) if start_seconds is None else start_seconds
-        end = self._end_of(self.num_frames) if end_seconds is None else end_seconds
+        end = max(start, whole_end) if end_seconds is None else end_seconds
+        if end_seconds is not None and end <= start:
+            raise ValueError(f"end is {end:g} s and start {start:g} s; choose an end after it")
         first, last = torch.searchsorted(times, torch.tensor([start, end]).double()).tolist()
         if end_seconds is None:
             last = self.num_frames
-        if first >= last > 0 and start < self._end_of(self.num_frames):
+        if first >= last > 0 and start < whole_end:
             first = int(torch.searchsorted(times, times[last - 1]))
         if first >= last:
             raise ValueError(
@@ -200,7 +204,7 @@ class MemoryRepository:
             )
         cut = self[first:last]
         start = max(start, float(times[0]))
-        end = min(end, self._end_of(self.num_frames))
+        end = min(end, whole_end)
         return self._part(cut._features, cut.times_F, start, end)
 
     def append(self, features_fPD: Tensor, times_f: Tensor | Sequence[float]) -> MemoryRepository:

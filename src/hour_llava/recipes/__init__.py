@@ -54,7 +54,7 @@ def _recipes() -> dict[str, Recipe]:
     }
     for stage in (1, 2, 3):
         found[f"debug_stage{stage}"] = Recipe(
-            summary=f"a tiny model, stage {stage}, in seconds on a CPU; makes its own data",
+            summary=f"a tiny model, stage {stage}, in a minute on a CPU; makes its own data",
             make=f"hour_llava.recipes.debug:debug_stage{stage}",
             prepare="hour_llava.recipes.debug:prepare",
         )

@@ -1,4 +1,4 @@
-"""A tiny model, trained from scratch in seconds on a CPU, without a network: to try, and for tests.
+"""A tiny model, trained from scratch in a minute on a CPU, with no network: to try, and for tests.
 
 `debug_stage1`, `debug_stage2` and `debug_stage3` train what the stages of the real recipes train,
 with the same classes, on data that they make themselves under OUT/material. Each starts from

@@ -294,3 +294,28 @@ def test_check_counts_to_training_s_length_and_refuses_flags_that_only_a_model_r
     for model, limit in ((unlimited, "32,768"), (tiny_model, "2,048")):
         assert main([*check, str(model)]) == 1
         assert f"the limit is {limit}" in capsys.readouterr().err
+
+
+def test_a_source_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "a.jsonl"
+    row = {"id": "a", "video": "a.mp4", "conversations": talk("<video>\nq", "a")}
+    rows.write_text(json.dumps(row) + "\n" + "no row\n")
+    before = rows.read_bytes()
+    out = str(tmp_path / "." / "a.jsonl")
+    assert main(["data", "group", str(rows), "--out", out]) == 1
+    assert "is one of the sources" in capsys.readouterr().err
+    assert rows.read_bytes() == before and list(tmp_path.iterdir()) == [rows]
+
+
+def test_a_broken_file_of_many_samples_is_named_once_and_hides_no_other_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = {"video": "lost.mp4", "conversations": talk("<video>\nq", "a")}
+    rows = [{"id": f"v{n}", **lost} for n in range(30)]
+    rows.append({"id": "r", "conversations": talk("q", "")})
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["data", "check", str(tmp_path / "m.jsonl")]) == 1
+    named = [line for line in capsys.readouterr().err.splitlines() if "m.jsonl:" in line]
+    assert len(named) == 2
+    assert "video:" in named[0] and "(and 29 more samples)" in named[0]
+    assert "answer:" in named[1] and "more samples" not in named[1]

@@ -107,6 +107,9 @@ def test_a_file_that_is_no_features_of_ours_is_replaced_with_overwrite_alone(
     assert foreign.read_bytes() == before
     assert main([*arguments, "--overwrite"]) == 0
     assert open_features(foreign).shape[0] > 0
+    arguments[arguments.index(str(out))] = str(tiny_model)
+    assert main(arguments) == 1
+    assert "is a model's folder" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

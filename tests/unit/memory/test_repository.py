@@ -111,6 +111,10 @@ def test_what_stands_still_is_seen_in_a_stretch_where_nothing_comes_on_screen() 
     assert part.duration_seconds == 20.0
     with pytest.raises(ValueError, match="no frame between"):
         memory.crop(61.0, 70.0)
+    with pytest.raises(ValueError, match="end is 10 s and start 20 s"):
+        memory.crop(20.0, 10.0)
+    with pytest.raises(ValueError, match=r"no frame between 500.000 s and 500.000 s"):
+        memory.crop(500.0)
 
 
 def test_slices_take_steps_and_refuse_what_is_no_slice(make_memory: MakeMemory) -> None:
