@@ -207,15 +207,14 @@ def _cause(fault: Fault) -> str:
 
 def _causes(faults: Sequence[Fault]) -> list[tuple[Fault, int]]:
     """Count the faults of each cause; the first of each kind stand in front."""
-    counts = Counter((fault.kind, _cause(fault)) for fault in faults)
-    firsts: dict[tuple[str, str], Fault] = {}
+    alike: dict[tuple[str, str], list[Fault]] = {}
     for fault in faults:
-        firsts.setdefault((fault.kind, _cause(fault)), fault)
+        alike.setdefault((fault.kind, _cause(fault)), []).append(fault)
     turns: Counter[str] = Counter()
     ranked: list[tuple[int, Fault, int]] = []
-    for cause, fault in firsts.items():
-        ranked.append((turns[fault.kind], fault, counts[cause]))
-        turns[fault.kind] += 1
+    for (kind, _), own in alike.items():
+        ranked.append((turns[kind], own[0], len(own)))
+        turns[kind] += 1
     ranked.sort(key=lambda item: item[0])
     return [(fault, count) for _, fault, count in ranked]
 

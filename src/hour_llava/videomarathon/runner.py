@@ -115,14 +115,19 @@ def _check_before(build: Build, caps: BudgetCaps | None) -> None:
 
 def _require_known_spending(build: Build) -> None:
     """Refuse `--max-usd` where what was spent before is not known in dollars."""
-    folder = build.folder / CALLS
-    spent = sum(read_spent(folder).values(), Spent()) if folder.is_dir() else Spent()
+    spent = _spent_by(build)
     if spent.num_unpriced:
         raise BudgetError(
             f"--max-usd cannot be kept: the price of {spent.num_unpriced:,} of the build's "
             f"{spent.calls:,} calls was unknown when they were made; take --max-calls or "
             "--max-tokens"
         )
+
+
+def _spent_by(build: Build) -> Spent:
+    """Add up what all runs of a build have paid."""
+    folder = build.folder / CALLS
+    return sum(read_spent(folder).values(), Spent()) if folder.is_dir() else Spent()
 
 
 class _Run:
@@ -194,8 +199,7 @@ class _Run:
     def _start(self) -> Executor:
         """Make the executor when the first unit needs it."""
         if self._executor is None:
-            folder = self._build.folder / CALLS
-            spent = sum(read_spent(folder).values(), Spent()) if folder.is_dir() else Spent()
+            spent = _spent_by(self._build)
             if self._name == "ray":
                 from hour_llava.videomarathon.executors.ray import RayExecutor as Chosen
             else:

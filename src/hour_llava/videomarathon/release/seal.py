@@ -125,6 +125,7 @@ def seal(
     """
     from filelock import FileLock
 
+    is_shared = out is not None
     root = build.folder / "release" if out is None else out
     content = read_content(build)
     drafts = _drafts(build, content, name, with_videos=with_videos)
@@ -138,12 +139,12 @@ def seal(
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".seal.lock"):
             releases = [
-                _place(draft, root, is_shared=out is not None)
+                _place(draft, root, is_shared=is_shared)
                 for draft in drafts.values()
                 if draft.num_rows
             ]
             for draft in drafts.values():
-                if not draft.num_rows and is_finished and out is None:
+                if not draft.num_rows and is_finished and not is_shared:
                     _remove_stale(root / draft.name)
     except OSError as error:
         remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
